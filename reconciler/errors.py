@@ -22,7 +22,7 @@ class ReconcilerError(Exception):
     exit_code: ClassVar[int] = 1
     reason: ClassVar[str] = "Error"
 
-    def __init__(self, message: str, help: str = "") -> None:  # noqa: A002 - the word the reader sees
+    def __init__(self, message: str, help: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.help = help

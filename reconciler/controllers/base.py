@@ -1,0 +1,217 @@
+"""The one function type of the house, and the values it speaks in.
+
+    plan(key, world, now) -> Plan(actions, requeue_at)
+
+A plan is data: the log prints it, the simulator runs it on a fake machine, and the executor is one `match` over Action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from reconciler.resources.event import Event
+from reconciler.resources.meta import Key, Object
+from reconciler.resources.pool import Template
+
+T = TypeVar("T", bound=Object)
+
+
+class Mode(StrEnum):
+    """What the daemon as a whole is doing."""
+
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    """Everything is being stopped; nothing is started."""
+    HURRYING = "Hurrying"
+    """As STOPPING, with no grace left."""
+
+
+class Queue(Protocol):
+    """A read-only view of one pool's tasks at one moment."""
+
+    def ready(self, limit: int, now_ms: int) -> Sequence[int]:
+        """Ids of the first tasks that may go now, in the order of the policy; none is claimed already."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that are ready now or later and not claimed."""
+        ...
+
+    @property
+    def claimed(self) -> int:
+        """Tasks handed to the launcher and not ended: running, or waiting there for a slot."""
+        ...
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the first delayed or retrying task becomes ready."""
+        ...
+
+    def overdue(self, now_ms: int) -> Sequence[Overdue]:
+        """Running tasks to be ended now: past their timeout, or cancelled; each once a step."""
+        ...
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When the first running task becomes overdue."""
+        ...
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tasks by state (TaskState values)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A running task that has to end, and how far that is: first the stop signal, after the grace the kill."""
+
+    id: int
+    instance: str
+    kill: bool
+
+
+class World(Protocol):
+    """A read-only view of one moment."""
+
+    @property
+    def mode(self) -> Mode:
+        """What the daemon as a whole is doing."""
+        ...
+
+    def get(self, model: type[T], name: str) -> T | None:
+        """One object."""
+        ...
+
+    def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
+        """What belongs to it; workers by ordinal."""
+        ...
+
+    def template(self, pool: str, template_hash: str) -> Template | None:
+        """The template a pool has, or had, under that hash."""
+        ...
+
+    def queue(self, pool: str) -> Queue:
+        """The pool's tasks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new object; `free_ports` names ports that the machine shall choose and write into `spec.ports`."""
+
+    object: Object
+    free_ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The object is wanted gone: `metadata.deleted_at` is set, its controller takes it from there."""
+
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Nothing of the object is left: it goes now."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class SetSpec:
+    """A controller's word to an object it owns (a worker's new template)."""
+
+    key: Key
+    spec: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """What is so, as this controller sees it."""
+
+    key: Key
+    status: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A start of a worker; `status` (process Asked) is made durable before the launcher hears of it."""
+
+    key: Key
+    instance: str
+    template_hash: str
+    status: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal to an instance: to its group, or SIGKILL to whatever of its tree can be found."""
+
+    key: Key
+    instance: str
+    signal: str
+    tree: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """Declared files of an ended worker are removed."""
+
+    key: Key
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A task pool's slots and the template its tasks run in, as the launcher shall know them."""
+
+    pool: str
+    slots: int
+    template_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """These tasks are claimed, made durable as such, and handed to the launcher, in this order."""
+
+    pool: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndTask:
+    """A running task is signalled (its group) or killed (its tree)."""
+
+    pool: str
+    id: int
+    instance: str
+    signal: str
+    tree: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event that people and `why` shall see."""
+
+    event: Event
+
+
+Action = Create | Delete | Remove | SetSpec | SetStatus | Spawn | Signal | Cleanup | Lane | Dispatch | EndTask | Record
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, in this order, and when to look again at the latest."""
+
+    actions: tuple[Action, ...] = ()
+    requeue_at: datetime | None = None

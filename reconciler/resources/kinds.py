@@ -1,0 +1,28 @@
+"""Every kind by its words. A new kind costs a line here."""
+
+from __future__ import annotations
+
+from reconciler.resources.meta import Object
+from reconciler.resources.pool import Pool
+from reconciler.resources.revision import Revision
+from reconciler.resources.task import Task
+from reconciler.resources.worker import Worker
+
+STORED: dict[str, type[Object]] = {model.__name__: model for model in (Pool, Worker, Revision)}
+"""Kinds the store keeps as objects."""
+
+ALL: dict[str, type[Object]] = {**STORED, "Task": Task}
+
+WRITABLE: dict[str, type[Object]] = {kind: model for kind, model in STORED.items() if model.writable}
+"""Kinds people write in manifests."""
+
+_SHORT = {"po": "Pool", "wo": "Worker"}
+
+
+def find_kind(word: str) -> str | None:
+    """The kind a person means by `pool`, `pools`, `Pool` or `po`; None if there is no such kind."""
+    lower = word.lower()
+    for kind, model in ALL.items():
+        if lower in (kind.lower(), model.plural):
+            return kind
+    return _SHORT.get(lower)

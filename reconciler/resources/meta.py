@@ -1,0 +1,165 @@
+"""What every object has: kind, name, identity, generation, origin.
+
+Key("Pool", "web")   written pool/web   is who an object is; the file it came from never is
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reconciler.resources.units import Moment
+
+API_VERSION = "reconciler/v1"
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
+"""A DNS label."""
+
+
+def _camel(name: str) -> str:
+    """`grace_period_s` is gracePeriod outside: the unit is in the value there."""
+    for unit in ("_s", "_bytes"):
+        name = name.removesuffix(unit)
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+class Change(StrEnum):
+    """What happens when a field changes. It stands on the field, so that plan, diff and equality cannot drift apart."""
+
+    TEMPLATE = "template"
+    """The workers are replaced, one after another."""
+    LIVE = "live"
+    """Applied in place."""
+    COSMETIC = "cosmetic"
+    """Nothing happens."""
+
+
+def changes(how: Change) -> dict[str, Any]:
+    """The mark for `Field(json_schema_extra=...)`."""
+    return {"x-change": how.value}
+
+
+class Model(BaseModel):
+    """Frozen, strict, closed: an unknown field is an error and nothing is coerced."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=_camel,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        use_enum_values=False,
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is shown outside: camelCase, units written out, what is unset left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with these fields replaced; the values are trusted."""
+        return self.model_copy(update=fields)
+
+
+class Key(NamedTuple):
+    """Who an object is."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()}/{self.name}"
+
+
+class Origin(Model):
+    """Where an object was written down."""
+
+    path: str = Field(description="The file, relative to its source.")
+    line: int = Field(description="The line of the document's first key, from 1.")
+    revision: str = Field(default="", description="The commit, or the digest of the source's content.")
+    source: str = Field(default="", description="The directory or repository that owns the object.")
+
+
+class Metadata(Model):
+    """Name, identity and bookkeeping of one object."""
+
+    name: Name = Field(description="A DNS label, unique within its kind.")
+    labels: dict[str, str] = Field(
+        default={}, description="Words to select by.", json_schema_extra=changes(Change.COSMETIC)
+    )
+    annotations: dict[str, str] = Field(
+        default={}, description="Notes for people and tools.", json_schema_extra=changes(Change.COSMETIC)
+    )
+    uid: str = Field(default="", description="Given at creation; another object of the same name has another.")
+    generation: int = Field(default=0, description="+1 whenever spec changes.")
+    resource_version: int = Field(default=0, description="The revision of the store at the last change of this object.")
+    created_at: Moment | None = None
+    deleted_at: Moment | None = Field(
+        default=None, description="Since when it is wanted gone; it goes when nothing of it runs."
+    )
+    owner: str | None = Field(default=None, description="The object it goes with, as kind/name.")
+    source: Origin | None = None
+    overrides: dict[str, str] = Field(
+        default={},
+        description="Fields an operator has overridden: until when (RFC 3339), or empty for as long as they stand.",
+    )
+
+
+class Status(StrEnum):
+    """Of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """One thing that is so, is not, or is not known; the time is that of the last flip."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str = ""
+    last_transition_time: Moment
+
+
+def set_condition(
+    conditions: tuple[Condition, ...], type_: str, status: Status, reason: str, message: str, now: datetime
+) -> tuple[Condition, ...]:
+    """The conditions with this one replaced or added; the transition time moves only when the status flips."""
+    old = next((c for c in conditions if c.type == type_), None)
+    since = old.last_transition_time if old is not None and old.status is status else now
+    new = Condition(type=type_, status=status, reason=reason, message=message, last_transition_time=since)
+    if old is None:
+        return (*conditions, new)
+    return tuple(new if c.type == type_ else c for c in conditions)
+
+
+class Object(Model):
+    """Base of every kind: subclasses narrow `kind`, `spec` and `status`."""
+
+    api_version: Literal["reconciler/v1"] = "reconciler/v1"
+    kind: str
+    metadata: Metadata
+    spec: Any = None
+    status: Any = None
+
+    plural: ClassVar[str] = ""
+    """The word in paths and on the command line."""
+    writable: ClassVar[bool] = False
+    """Whether people write it in manifests."""
+
+    @property
+    def key(self) -> Key:
+        """Who it is."""
+        return Key(self.kind, self.metadata.name)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.metadata.name

@@ -1,0 +1,277 @@
+"""A Pool: so many workers of one template, or so many slots for tasks.
+
+replicas: 3, template    ->  Worker web-0, web-1, web-2       long-lived processes
+replicas: 4, tasks       ->  slots batch-0 .. batch-3         one process per submitted task
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
+from reconciler.resources.restart import Backoff, RestartPolicySpec
+from reconciler.resources.units import Duration, Signal, Size
+
+MAX_REPLICAS = 10_000
+MAX_ARGUMENT_BYTES = 131_071
+"""The kernel's limit for one argument or one variable."""
+
+_LIVE = changes(Change.LIVE)
+
+
+class EnvVar(Model):
+    """One variable of the process's environment."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255, description="Its name.")
+    value: str = Field(
+        max_length=MAX_ARGUMENT_BYTES, description="Its value; $(NAME) is another variable, $$ a dollar."
+    )
+
+
+class Port(Model):
+    """A port number the worker is told in PORT and PORT_<NAME>."""
+
+    name: Name = Field(description="The variable is PORT_ and this in capitals.")
+    base: int | None = Field(default=None, ge=1, le=65535, description="The ordinal is added: 8000, 8001, ...")
+    port: int | None = Field(default=None, ge=1, le=65535, description="The same for all workers.")
+
+
+class Socket(Model):
+    """A listening socket, held by the launcher and passed to every worker (LISTEN_FDS)."""
+
+    name: Name = Field(description="Handed on in LISTEN_FDNAMES.")
+    listen: str = Field(description="HOST:PORT, [IPv6]:PORT or an absolute path.", max_length=255)
+
+
+class Exec(Model):
+    """A command and its arguments."""
+
+    command: list[str] = Field(min_length=1, max_length=4096, description="argv; no shell.")
+
+
+class PreStop(Model):
+    """What runs before the stop signal, within the grace period."""
+
+    exec: Exec
+
+
+class Stop(Model):
+    """How a worker is asked to end."""
+
+    signal: Signal = Field(default="SIGTERM", description="Sent to its process group.")
+    grace_period_s: Duration = Field(default=30.0, description="Then the whole tree is killed.")
+
+
+class Destination(StrEnum):
+    """Where a worker's output goes."""
+
+    FILE = "File"
+
+
+class Logs(Model):
+    """Where output goes and how much of it is kept."""
+
+    destination: Destination = Field(default=Destination.FILE, strict=False, json_schema_extra=changes(Change.TEMPLATE))
+    max_size_bytes: Size = Field(
+        default=10 << 20, description="A file is rotated beyond this.", json_schema_extra=_LIVE
+    )
+    max_files: int = Field(
+        default=5, ge=1, le=1000, description="Rotated files kept beside the current one.", json_schema_extra=_LIVE
+    )
+
+
+class Cleanup(Model):
+    """What is removed when a worker has ended, in any way."""
+
+    files: list[str] = Field(
+        default=[], max_length=100, description="Files and sockets; absolute; no globs, no directories."
+    )
+
+
+class Template(Model):
+    """The process: a change of `command`, `env`, `user`, `workingDir`, `ports` or `sockets` replaces workers."""
+
+    command: list[str] = Field(
+        default=[], max_length=4096, description="argv; $(NAME) is a variable of its environment."
+    )
+    env: list[EnvVar] = Field(default=[], max_length=4096, description="Variables beside the standard ones.")
+    user: str | None = Field(
+        default=None, max_length=255, description="The account to run as; the daemon must be root."
+    )
+    working_dir: str = Field(default="/", max_length=4095, description="An absolute path.")
+    ports: list[Port] = Field(default=[], max_length=100, description="Port numbers handed out by ordinal.")
+    sockets: list[Socket] = Field(
+        default=[], max_length=100, description="Listening sockets passed from descriptor 3 on."
+    )
+    stop: Stop = Field(default=Stop(), description="How it is asked to end.", json_schema_extra=_LIVE)
+    logs: Logs = Field(default=Logs(), description="Where its output goes.", json_schema_extra=_LIVE)
+    cleanup: Cleanup = Field(default=Cleanup(), description="What is removed after it.", json_schema_extra=_LIVE)
+
+
+class Mode(StrEnum):
+    """How tasks meet processes."""
+
+    PER_TASK = "PerTask"
+
+
+class OnUnknown(StrEnum):
+    """What an end that nobody saw means for a task."""
+
+    RETRY = "Retry"
+    FAIL = "Fail"
+
+
+class Retry(Model):
+    """How often and after what wait a failed task is tried again."""
+
+    max_attempts: int = Field(default=3, ge=1, le=1000, description="Tries in all; 1: no retry.")
+    backoff: Backoff = Field(
+        default=Backoff.model_validate({"initial": "10s", "max": "10m"}),
+        description="The wait before each further try.",
+    )
+
+
+class Scheduling(Model):
+    """Which task goes next."""
+
+    type: Literal["FIFO"] = Field(default="FIFO", description="FIFO: in the order of submission.")
+
+
+class Tasks(Model):
+    """Makes the pool's replicas slots for submitted tasks."""
+
+    mode: Mode = Field(
+        default=Mode.PER_TASK,
+        strict=False,
+        description="PerTask: the command comes with the task.",
+        json_schema_extra=changes(Change.TEMPLATE),
+    )
+    scheduling: Scheduling = Field(default=Scheduling(), description="Which task goes next.")
+    timeout_s: Duration | None = Field(default=None, description="Longest running time of one try; absent: no limit.")
+    retry: Retry = Field(default=Retry(), description="How failed tries are repeated.")
+    on_unknown: OnUnknown = Field(
+        default=OnUnknown.RETRY, strict=False, description="When nobody saw how it ended: Retry or Fail."
+    )
+    queue_limit: int = Field(
+        default=1_000_000, ge=1, le=100_000_000, description="Tasks waiting at once; more are refused."
+    )
+
+
+class RolloutFailure(StrEnum):
+    """What a rollout does when its first new worker does not stay up."""
+
+    PAUSE = "Pause"
+
+
+class Strategy(Model):
+    """How workers of a changed template replace the old ones."""
+
+    type: Literal["RollingUpdate"] = "RollingUpdate"
+    max_unavailable: int = Field(default=1, ge=1, le=MAX_REPLICAS, description="Workers that may be missing at once.")
+    min_ready_s: Duration = Field(
+        default=0.0, description="A new worker must stay up this long (at least 1 s) before the next is replaced."
+    )
+    progress_deadline_s: Duration = Field(
+        default=600.0, description="A rollout that has not moved for this long has failed."
+    )
+    on_failure: RolloutFailure = Field(
+        default=RolloutFailure.PAUSE, strict=False, description="Pause: keep what runs and say so."
+    )
+
+
+class PoolSpec(Model):
+    """What is wanted of a pool."""
+
+    replicas: int = Field(
+        default=1, ge=0, le=MAX_REPLICAS, description="Workers, or slots for tasks.", json_schema_extra=_LIVE
+    )
+    template: Template = Field(
+        default=Template(), description="The process.", json_schema_extra=changes(Change.TEMPLATE)
+    )
+    restart: RestartPolicySpec = Field(
+        default=RestartPolicySpec(), description="What follows an end.", json_schema_extra=_LIVE
+    )
+    strategy: Strategy = Field(
+        default=Strategy(), description="How a changed template is rolled out.", json_schema_extra=_LIVE
+    )
+    tasks: Tasks | None = Field(
+        default=None, description="Present: the replicas are slots for tasks.", json_schema_extra=_LIVE
+    )
+
+
+class TaskCounts(Model):
+    """Tasks of a pool by state."""
+
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    dead_lettered: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+
+
+class Rollout(Model):
+    """How far a rollout is."""
+
+    template_hash: str
+    moved_at: str = Field(description="When it last moved, RFC 3339.")
+    failed: str = Field(default="", description="Why it stopped; empty while it may go on.")
+
+
+class PoolStatus(Model):
+    """What is so."""
+
+    observed_generation: int = 0
+    desired_replicas: int = 0
+    replicas: int = 0
+    ready_replicas: int = 0
+    available_replicas: int = 0
+    updated_replicas: int = 0
+    restarts: int = 0
+    template_hash: str = ""
+    rollout: Rollout | None = None
+    conditions: tuple[Condition, ...] = ()
+    tasks: TaskCounts | None = None
+
+
+class Pool(Object):
+    """So many workers of one template, or so many slots for tasks."""
+
+    plural: ClassVar[str] = "pools"
+    writable: ClassVar[bool] = True
+
+    kind: Literal["Pool"] = "Pool"
+    metadata: Metadata
+    spec: PoolSpec
+    status: PoolStatus = PoolStatus()
+
+
+def template_fields(model: Model, inherited: Change = Change.TEMPLATE) -> dict[str, Any]:
+    """The fields of a model whose change replaces workers, as they are written in a manifest."""
+    found: dict[str, Any] = {}
+    dumped = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for name, field in type(model).model_fields.items():
+        extra = field.json_schema_extra
+        how = Change(str(extra["x-change"])) if isinstance(extra, dict) and "x-change" in extra else inherited
+        alias = field.alias or name
+        value = getattr(model, name)
+        if isinstance(value, Model):
+            inner = template_fields(value, how)
+            if inner:
+                found[alias] = inner
+        elif how is Change.TEMPLATE and alias in dumped:
+            found[alias] = dumped[alias]
+    return found
+
+
+def template_hash(template: Template) -> str:
+    """Ten hexadecimal digits that change exactly when a field changes that workers are replaced for."""
+    text = json.dumps(template_fields(template), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

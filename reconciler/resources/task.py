@@ -1,0 +1,110 @@
+"""A Task: one command, run once with success, however often that takes. Not an object of the store: see `store`.
+
+Pending -> Running -> Succeeded
+   ^          |------> Retrying (waits) -> Pending
+Delayed       |------> Failed | DeadLettered | Cancelled | Expired | Unknown      an end never changes
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from reconciler.resources.meta import Metadata, Model, Object
+from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown
+from reconciler.resources.units import Duration, Moment
+from reconciler.resources.worker import Reason
+
+MAX_PAYLOAD_BYTES = 256 << 10
+
+Argument = Annotated[str, Field(max_length=MAX_ARGUMENT_BYTES, pattern=r"^[^\x00]*$")]
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "Pending"
+    DELAYED = "Delayed"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    DEAD_LETTERED = "DeadLettered"
+    CANCELLED = "Cancelled"
+    EXPIRED = "Expired"
+    UNKNOWN = "Unknown"
+
+    @property
+    def ended(self) -> bool:
+        """Whether this is an end: it never changes again."""
+        return self in _ENDS
+
+
+_ENDS = frozenset(
+    {
+        TaskState.SUCCEEDED,
+        TaskState.FAILED,
+        TaskState.DEAD_LETTERED,
+        TaskState.CANCELLED,
+        TaskState.EXPIRED,
+        TaskState.UNKNOWN,
+    }
+)
+
+
+class Submission(Model):
+    """One task as it is submitted: a line of `submit --from`, an item of the HTTP list."""
+
+    command: list[Argument] = Field(min_length=1, max_length=4096, description="argv; no shell.")
+    env: dict[str, Argument] = Field(default={}, description="Variables beside those of the pool.")
+    payload: Any = Field(default=None, description="Any JSON value; handed on in RECONCILER_PAYLOAD.")
+    idempotency_key: str | None = Field(
+        default=None, min_length=1, max_length=255, description="The same key and content: the same task."
+    )
+    timeout_s: Duration | None = Field(default=None, description="Longest running time of one try.")
+    max_attempts: int | None = Field(default=None, ge=1, le=1000, description="Tries in all; absent: the pool's.")
+    on_unknown: OnUnknown | None = Field(default=None, strict=False, description="Absent: the pool's.")
+
+
+class TaskSpec(Model):
+    """What was submitted."""
+
+    pool: str
+    command: list[str]
+    env: dict[str, str] = {}
+    payload: Any = None
+    idempotency_key: str | None = None
+    timeout_s: Duration | None = None
+    max_attempts: int
+    on_unknown: OnUnknown = Field(strict=False)
+
+
+class TaskStatus(Model):
+    """What became of it."""
+
+    state: TaskState
+    attempts: int = 0
+    exit_code: int | None = None
+    signal: str | None = None
+    reason: Reason | None = None
+    message: str = ""
+    worker: str | None = Field(default=None, description="The slot it ran or runs in, such as batch-3.")
+    pid: int | None = None
+    submitted_at: Moment
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    next_attempt_at: Moment | None = None
+    result: Any = None
+
+
+class Task(Object):
+    """One command, run once with success."""
+
+    plural: ClassVar[str] = "tasks"
+
+    kind: Literal["Task"] = "Task"
+    metadata: Metadata
+    spec: TaskSpec
+    status: TaskStatus

@@ -1,0 +1,155 @@
+"""Durations, sizes and moments as people write them.
+
+    500ms 10s 5m 1h30m 7d      ->  seconds (float)
+    512Mi 1Gi 1G               ->  bytes (int)
+    2026-11-23T18:10:00.000Z   ->  aware datetime, UTC
+
+A bare number is refused with the words to write instead: nobody can tell seconds from milliseconds by looking at `30`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_UNITS_BYTES = {
+    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+LONGEST_S = 10 * 365 * 86400.0
+"""Ten years: longer than any wait that is meant, short enough to stay a valid moment."""
+
+
+def duration_s(value: Any) -> float:
+    """Seconds of a duration such as `1h30m`. Raises ValueError, whose text says what to write."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"expected a duration such as 30s, got {_shown(value)}")
+    if isinstance(value, int | float):
+        raise ValueError(f"a duration needs its unit: write {value}s (or ms, m, h, d)")
+    if not _DURATION.fullmatch(value):
+        if re.fullmatch(r"\d+(\.\d+)?", value):
+            raise ValueError(f"a duration needs its unit: write {value}s (or ms, m, h, d)")
+        raise ValueError(f"expected a duration such as 500ms, 10s, 5m, 1h30m or 7d, got {value!r}")
+    total = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(value))
+    if total > LONGEST_S:
+        raise ValueError(f"a duration of at most ten years is possible, got {value!r}")
+    return total
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest way to write a duration: 90.0 -> `1m30s`, 0.5 -> `500ms`, 0 -> `0s`."""
+    left_ms = round(seconds * 1000)
+    if left_ms == 0:
+        return "0s"
+    parts = []
+    for unit, size_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, left_ms = divmod(left_ms, size_ms)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+def size_bytes(value: Any) -> int:
+    """Bytes of a size such as `512Mi`. Raises ValueError, whose text says what to write."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"expected a size such as 512Mi, got {_shown(value)}")
+    if isinstance(value, int):
+        raise ValueError(f"a size needs its unit: write {value}Mi (or Ki, Gi)")
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        raise ValueError(f"expected a size such as 512Mi or 1Gi, got {value!r}")
+    number, unit = found.groups()
+    if unit is None:
+        raise ValueError(f"a size needs its unit: write {number}Mi (or Ki, Gi)")
+    return int(number) * _UNITS_BYTES[unit]
+
+
+def format_size(count: int) -> str:
+    """The shortest exact way to write a size: 10485760 -> `10Mi`."""
+    for unit in ("Ti", "Gi", "Mi", "Ki", "T", "G", "M", "k"):
+        if count and count % _UNITS_BYTES[unit] == 0:
+            return f"{count // _UNITS_BYTES[unit]}{unit}"
+    return str(count)
+
+
+def moment(value: Any) -> datetime:
+    """An aware datetime, from one or from RFC 3339 text. Raises ValueError."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a moment needs its time zone: write 2026-11-23T18:10:00Z")
+        return value.astimezone(UTC)
+    if not isinstance(value, str):
+        raise ValueError(f"expected a moment such as 2026-11-23T18:10:00Z, got {_shown(value)}")
+    try:
+        return moment(datetime.fromisoformat(value))
+    except ValueError as error:
+        if "time zone" in str(error):
+            raise
+        raise ValueError(f"expected a moment such as 2026-11-23T18:10:00Z, got {value!r}") from None
+
+
+def format_moment(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-11-23T18:10:00.000Z`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def to_ms(at: datetime) -> int:
+    """Milliseconds since 1970: the form in which moments are kept in tables and sent between processes."""
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """The moment that `to_ms` made a number of."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a map"
+    return "a list" if isinstance(value, list) else repr(value)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(duration_s),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "10s", "1h30m"]}
+    ),
+]
+"""Seconds in the code, `1h30m` in a manifest."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(size_bytes),
+    PlainSerializer(format_size, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G|T)$", "examples": ["10Mi", "1Gi"]}),
+]
+"""Bytes in the code, `512Mi` in a manifest."""
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(moment),
+    PlainSerializer(format_moment, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""An aware UTC datetime in the code, RFC 3339 with milliseconds outside."""
+
+Signal = Annotated[
+    str,
+    Field(pattern=r"^SIG(HUP|INT|QUIT|KILL|USR1|USR2|TERM|CONT|STOP|WINCH|ALRM|ABRT|PIPE|TTIN|TTOU|TSTP|IO|PWR)$"),
+]
+"""A signal by its full name, SIGTERM."""

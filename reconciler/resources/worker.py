@@ -1,0 +1,126 @@
+"""A Worker: one slot of a pool, whatever process lives in it. Made by its pool, never by hand.
+
+The object outlives its processes: restarts, last exit and backoff stand here. Each start is an instance; an event of an
+older instance never changes a newer one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from reconciler.resources.meta import Metadata, Model, Object
+from reconciler.resources.units import Moment
+
+
+class Process(StrEnum):
+    """What is known of the slot's process; written by the observer only."""
+
+    NONE = "None"
+    """Nothing of it lives."""
+    ASKED = "Asked"
+    """A start is recorded here and the launcher has been, or will be, asked for it; asking again is harmless."""
+    UP = "Up"
+    """It runs."""
+    EMPTYING = "Emptying"
+    """Its main process has ended; others of its tree may live, so the slot is not free."""
+    BLOCKED = "Blocked"
+    """It can neither be found nor proven dead: nothing is started in its place."""
+
+
+class State(StrEnum):
+    """What a person is shown."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    READY = "Ready"
+    STOPPING = "Stopping"
+    BACKOFF = "Backoff"
+    FAILED = "Failed"
+    COMPLETED = "Completed"
+    STOP_STUCK = "StopStuck"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """Why a process, or one try of a task, is over."""
+
+    EXITED = "Exited"
+    SIGNALLED = "Signalled"
+    OOM_KILLED = "OOMKilled"
+    KILLED_EXTERNALLY = "KilledExternally"
+    PROBE_FAILED = "ProbeFailed"
+    STOPPED = "Stopped"
+    TIMED_OUT = "TimedOut"
+    START_FAILED = "StartFailed"
+    EXIT_UNKNOWN = "ExitUnknown"
+    HOST_REBOOTED = "HostRebooted"
+
+
+class LastExit(Model):
+    """How the latest process ended."""
+
+    code: int | None = None
+    signal: str | None = None
+    reason: Reason
+    message: str = Field(default="", description="For a failed start: the step, what went wrong and how to mend it.")
+    at: Moment
+    instance: str = ""
+
+
+class Stopping(Model):
+    """A stop under way; the deadline is absolute and survives a restart of the daemon."""
+
+    reason: str
+    since: Moment
+    deadline: Moment
+    signalled: bool = False
+    killed: bool = False
+
+
+class WorkerSpec(Model):
+    """Which slot it is and what shall run in it."""
+
+    pool: str
+    ordinal: int
+    template_hash: str
+    ports: dict[str, int] = Field(default={}, description="Port numbers chosen for this slot, by name.")
+
+
+class WorkerStatus(Model):
+    """What is so."""
+
+    state: State = State.PENDING
+    process: Process = Process.NONE
+    instance: str = Field(default="", description="The running or latest start.")
+    template_hash: str = Field(default="", description="What that start runs.")
+    pid: int | None = None
+    ready: bool = False
+    adopted: bool = Field(
+        default=False, description="Taken over from an earlier launcher: its exit code may be unknowable."
+    )
+    starts: int = 0
+    restarts: int = 0
+    failures: int = Field(default=0, description="Ends in a row that count for the backoff.")
+    recent_restarts: tuple[Moment, ...] = Field(default=(), description="Restarts within the policy's window.")
+    started_at: Moment | None = None
+    next_start_at: Moment | None = None
+    last_exit: LastExit | None = None
+    previous_instance: str = Field(default="", description="The start before, for `logs --previous`.")
+    stopping: Stopping | None = None
+    stuck: bool = Field(default=False, description="SIGKILL has not ended it.")
+    message: str = ""
+
+
+class Worker(Object):
+    """One slot of a pool and whatever process lives in it."""
+
+    plural: ClassVar[str] = "workers"
+
+    kind: Literal["Worker"] = "Worker"
+    metadata: Metadata
+    spec: WorkerSpec
+    status: WorkerStatus = WorkerStatus()
