@@ -71,7 +71,7 @@ class Template(NamedTuple):
     gid: int | None = None
     groups: list[int] | None = None
     umask: int = 0o022
-    sockets: list[str] = []  # noqa: RUF012 - never changed in place
+    sockets: list[str] = []
     """Names of held sockets, passed from descriptor 3 on with LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES."""
     stop_signal: int = 15
     grace_ms: int = 30_000

@@ -139,7 +139,7 @@ class Store(Protocol):
         """One object."""
         ...
 
-    def list(self, model: type[T]) -> list[T]:
+    def all(self, model: type[T]) -> list[T]:
         """All objects of a kind, by name (workers: by pool and ordinal)."""
         ...
 

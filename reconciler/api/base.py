@@ -1,0 +1,74 @@
+"""What the API asks of the running daemon; everything else it reads from the store.
+
+The daemon implements it; tests of the API bring a small one of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from reconciler.resources.meta import Key
+from reconciler.resources.task import Submission
+from reconciler.store.base import Store, TaskRecord
+
+
+class Caller(NamedTuple):
+    """Who asks, as the kernel says (SO_PEERCRED)."""
+
+    uid: int
+    pid: int
+    user: str
+
+
+class LogFile(NamedTuple):
+    """One file of output, oldest first in a list of them."""
+
+    path: str
+    running: bool
+    """Whether a process may still write to it."""
+
+
+class Daemon(Protocol):
+    """The running daemon as the API sees it. Everything here is quick and on the event loop."""
+
+    store: Store
+
+    async def committed(self) -> None:
+        """Returns when all that was staged before the call is durable. Raises StoreFull; nothing was acknowledged then."""
+        ...
+
+    async def changed(self) -> None:
+        """Returns after the next commit or change of a task: for those who wait for a condition."""
+        ...
+
+    def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
+        """Stages the tasks, all or none; the caller answers after `committed`.
+
+        Raises NotFound (no pool), Refused (the pool takes no tasks), Conflict (idempotency), QueueFull, Unavailable.
+        """
+        ...
+
+    def cancel(self, task_id: int) -> TaskRecord:
+        """Cancels what waits, ends what runs; an ended task stays as it is. Raises NotFound."""
+        ...
+
+    def live_task(self, task_id: int) -> TaskRecord | None:
+        """The record of a task that has not ended, as it stands in memory."""
+        ...
+
+    def rescan(self) -> None:
+        """Looks at the sources now."""
+        ...
+
+    def shutdown(self, keep_workers: bool, hurry: bool = False) -> None:
+        """Begins to end the daemon: with all workers, gracefully; or leaving them running."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """`reconciler status`: launcher, controller, state, sources, pools, problems."""
+        ...
+
+    def logs(self, key: Key, previous: bool = False) -> list[LogFile]:
+        """Where a worker's or a task's output stands. Raises NotFound."""
+        ...
