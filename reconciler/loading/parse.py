@@ -1,0 +1,440 @@
+"""YAML text as plain values with positions: libyaml's events, an own iterative composer, the YAML 1.2 core schema.
+
+    replicas: 010        10        octal is 0o10
+    no, on, 12:30        strings, as are 1_000 and 2026-01-01
+    1e3, .inf            floats
+
+libyaml's own composer recurses in C and brings the interpreter down on deep nesting, so only its event stream is used;
+depth, size and the expansion of aliases are bounded here. Whatever the bytes are, the result is values and Problems.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from reconciler.loading.problem import START, Problem, Span, field_path, in_order
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_NODES = 200_000
+MAX_DOCUMENTS = 1000
+MAX_ALIAS_NODES = 10_000
+MAX_DIGITS = 100
+"""Of a number: no field takes more, and Python refuses to read or show very long ones."""
+
+Path = Sequence[str | int]
+
+_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+_TAG = "tag:yaml.org,2002:"
+_CORE_SCALARS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
+
+_CONSTANTS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INT = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMBER_STARTS = frozenset("-+.0123456789")
+
+
+class SourceFile(NamedTuple):
+    """A manifest as it was read; the path is the one that people are shown."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Document:
+    """One YAML document: its value, and where everything in it stands."""
+
+    file: str
+    value: Any
+    line: int
+    """Of its first key, from 1."""
+    lines: list[str]
+    """Of the whole file."""
+    span: Span
+    places: dict[int, dict[str | int, tuple[Any, Any]]]
+    """By the id of each map and list: the events of key (None in lists) and value of each item."""
+
+    def value_span(self, path: Path) -> Span:
+        """Where the value at that path stands; the nearest parent that exists if there is none."""
+        found = self._find(path)
+        return self.span if found is None else _span(found[1])
+
+    def key_span(self, path: Path) -> Span:
+        """Where the key at that path stands; of a list's item the item itself."""
+        found = self._find(path)
+        return self.span if found is None else _span(found[0] or found[1])
+
+    def problem(self, span: Span, rule: str, path: Path, message: str, help: str = "") -> Problem:
+        """A finding in this document."""
+        return _problem(self.file, self.lines, span, rule, message, field_path(path), help)
+
+    def _find(self, path: Path) -> tuple[Any, Any] | None:
+        value, found = self.value, None
+        for step in path:
+            here = self.places.get(id(value), {}).get(step)
+            if here is None:
+                break
+            found, value = here, value[step]
+        return found
+
+
+class Parsed(NamedTuple):
+    """What a file holds. With errors among the problems, documents may be incomplete."""
+
+    documents: tuple[Document, ...]
+    problems: tuple[Problem, ...]
+
+
+def parse(file: SourceFile) -> Parsed:
+    """All documents of one file, and all that is wrong with its YAML."""
+    text, problem = _decode(file)
+    if problem is not None:
+        return Parsed((), (problem,))
+    composer = _Composer(file.path, text)
+    try:
+        composer.run()
+    except _Stop as stop:
+        composer.report(stop.span, stop.rule, stop.message, stop.help, path="")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        span = START if mark is None else Span(mark.line + 1, mark.column + 1, mark.column + 2)
+        composer.report(span, "syntax", _syntax_message(error), _syntax_help(error, composer.lines, span), path="")
+    except yaml.reader.ReaderError:
+        composer.report(_unreadable(text), "encoding", "a control character that YAML does not allow", "remove it", path="")
+    return Parsed(tuple(composer.documents), in_order(composer.problems))
+
+
+def resolve(text: str) -> Any:
+    """The value of a plain scalar by the YAML 1.2 core schema. Raises ValueError for a number that is too long."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if text[0] not in _NUMBER_STARTS:
+        return text
+    convert = _number(text)
+    if convert is None:
+        return text
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits; at most {MAX_DIGITS} are read")
+    return convert(text)
+
+
+def _number(text: str) -> Callable[[str], int | float] | None:
+    if _INT.fullmatch(text):
+        return int
+    if _OCTAL.fullmatch(text):
+        return lambda octal: int(octal[2:], 8)
+    if _HEX.fullmatch(text):
+        return lambda digits: int(digits, 16)
+    if _FLOAT.fullmatch(text):
+        return float
+    if _INFINITE.fullmatch(text):
+        return lambda word: float(word.replace(".", ""))
+    return None
+
+
+class _Stop(Exception):
+    """Nothing more of this file can be read."""
+
+    def __init__(self, span: Span, rule: str, message: str, help: str = "") -> None:
+        super().__init__(message)
+        self.span, self.rule, self.message, self.help = span, rule, message, help
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    """One open map or list."""
+
+    value: Any
+    is_map: bool
+    event: Any
+    places: dict[str | int, tuple[Any, Any]] | None
+    """None: the content of a refused key, which nobody asks for."""
+    anchor: str | None
+    key_event: Any = None
+    """The key that waits for its value (maps)."""
+    key: str | None = None
+    """None while a key is due, and for refused keys."""
+    nodes: int = 1
+    """Of the whole tree below, aliases expanded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Composer:
+    """Makes values of events, without recursion: the open maps and lists are a list."""
+
+    file: str
+    text: str
+    documents: list[Document] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    _stack: list[_Frame] = field(default_factory=list)
+    _places: dict[int, dict[str | int, tuple[Any, Any]]] = field(default_factory=dict)
+    _anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    _open_anchors: set[str] = field(default_factory=set)
+    _root: Any = None
+    _root_event: Any = None
+    _nodes: int = 0
+    _alias_nodes: int = 0
+
+    def __post_init__(self) -> None:
+        self.lines = _BREAK.split(self.text)
+
+    def report(self, span: Span, rule: str, message: str, help: str = "", path: str | None = None) -> None:
+        """Adds a finding; its path is that of what is being read, where that means something."""
+        here = self._path() if path is None else path
+        self.problems.append(_problem(self.file, self.lines, span, rule, message, here, help))
+
+    def run(self) -> None:
+        # the order is that of frequency
+        for event in yaml.parse(self.text, Loader=yaml.CSafeLoader):
+            kind = type(event)
+            if kind is ScalarEvent:
+                self._count(event)
+                value = self._scalar(event)
+                if event.anchor is not None:
+                    self._anchors[event.anchor] = (value, 1)
+                self._add(value, event, 1)
+            elif kind is MappingStartEvent or kind is SequenceStartEvent:
+                self._open(event, kind is MappingStartEvent)
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                self._close()
+            elif kind is AliasEvent:
+                self._alias(event)
+            elif kind is DocumentStartEvent:
+                self._start()
+            elif kind is DocumentEndEvent:
+                self._end()
+
+    def _start(self) -> None:
+        self._places, self._anchors, self._open_anchors = {}, {}, set()
+        self._root = self._root_event = None
+
+    def _end(self) -> None:
+        if len(self.documents) == MAX_DOCUMENTS:
+            message = f"more than {MAX_DOCUMENTS} documents in one file"
+            raise _Stop(_span(self._root_event), "limit", message, "spread them over several files")
+        span = _span(self._root_event)
+        self.documents.append(Document(self.file, self._root, span.line, self.lines, span, self._places))
+
+    def _open(self, event: Any, is_map: bool) -> None:
+        self._count(event)
+        if event.tag is not None and event.tag not in (_TAG + ("map" if is_map else "seq"), "!"):
+            self._refuse_tag(event)
+        if len(self._stack) == MAX_DEPTH:
+            raise _Stop(_point(event), "limit", f"nested more than {MAX_DEPTH} levels deep")
+        if event.anchor is not None:
+            self._open_anchors.add(event.anchor)
+        value: Any = {} if is_map else []
+        places: dict[str | int, tuple[Any, Any]] | None = {}
+        if self._stack and self._refused(self._stack[-1]):
+            places = None
+        else:
+            self._places[id(value)] = places = {}
+        self._stack.append(_Frame(value, is_map, event, places, event.anchor))
+
+    def _close(self) -> None:
+        frame = self._stack.pop()
+        if frame.anchor is not None:
+            self._open_anchors.discard(frame.anchor)
+            self._anchors[frame.anchor] = (frame.value, frame.nodes)
+        self._add(frame.value, frame.event, frame.nodes)
+
+    def _alias(self, event: Any) -> None:
+        self._count(event)
+        if event.anchor in self._open_anchors:
+            raise _Stop(_span(event), "alias", f"*{event.anchor} stands inside what it refers to")
+        if event.anchor not in self._anchors:
+            raise _Stop(_span(event), "alias", f"*{event.anchor} refers to nothing", f"no &{event.anchor} stands before it")
+        value, nodes = self._anchors[event.anchor]
+        self._alias_nodes += nodes
+        if self._alias_nodes > MAX_ALIAS_NODES:
+            raise _Stop(_span(event), "limit", f"aliases stand for more than {MAX_ALIAS_NODES} nodes")
+        self._add(value, event, nodes)
+
+    def _add(self, value: Any, event: Any, nodes: int) -> None:
+        """Puts a finished node where it belongs: into the open map or list, or as the document itself."""
+        if not self._stack:
+            self._root, self._root_event = value, event
+            return
+        frame = self._stack[-1]
+        frame.nodes += nodes
+        if not frame.is_map:
+            if frame.places is not None:
+                frame.places[len(frame.value)] = (None, event)
+            frame.value.append(value)
+        elif frame.key_event is None:
+            frame.key_event = event
+            frame.key = self._key(frame, value, event)
+        else:
+            if frame.key is not None:
+                frame.value[frame.key] = value
+                if frame.places is not None:
+                    frame.places[frame.key] = (frame.key_event, event)
+            frame.key_event = frame.key = None
+
+    def _key(self, frame: _Frame, value: Any, event: Any) -> str | None:
+        if frame.places is None:
+            return None
+        if not isinstance(value, str):
+            shown = event.value if type(event) is ScalarEvent else "a map" if isinstance(value, dict) else "a list"
+            quoted = f'put it in quotes: "{shown}"' if type(event) is ScalarEvent and shown else "a key is a word"
+            self.report(_span(event), "key", f"a key must be a string, got {shown or 'nothing'}", quoted)
+            return None
+        if value == "<<" and event.implicit[0]:
+            self.report(_span(event), "merge-key", "merge keys (<<) are not part of YAML 1.2", "write the fields out")
+            return None
+        if value in frame.value:
+            first = _span(frame.places[value][0])
+            again = f"the key {value!r} is here twice; the first is in line {first.line}"
+            self.report(_span(event), "duplicate-key", again, "remove one of them")
+            return None
+        return value
+
+    def _scalar(self, event: Any) -> Any:
+        tag = event.tag
+        text: str = event.value
+        if tag is None:
+            if not event.implicit[0]:
+                return text
+        elif tag in ("!", _TAG + "str"):
+            return text
+        elif tag not in _CORE_SCALARS:
+            self._refuse_tag(event)
+            return text
+        try:
+            value = resolve(text)
+        except ValueError as error:
+            self.report(_span(event), "limit", str(error))
+            return 0
+        if tag is not None and tag != _TAG + _core_name(value):
+            self.report(_span(event), "tag", f"{text!r} is not {tag.replace(_TAG, '!!')}", "leave the tag out")
+        return value
+
+    def _refuse_tag(self, event: Any) -> None:
+        # libyaml's mark of an event with a tag begins at the tag
+        tag = event.tag.replace(_TAG, "!!")
+        mark = event.start_mark
+        span = Span(mark.line + 1, mark.column + 1, mark.column + 1 + len(tag))
+        self.report(span, "tag", f"the tag {tag} is not allowed", "leave it out: manifests hold plain values only")
+
+    def _count(self, event: Any) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise _Stop(_span(event), "limit", f"more than {MAX_NODES} values in one file")
+
+    def _refused(self, frame: _Frame) -> bool:
+        """Whether what comes next is a key that is no string, or the value of a refused key."""
+        return frame.places is None or (frame.is_map and frame.key is None)
+
+    def _path(self) -> str:
+        steps: list[str | int] = []
+        for frame in self._stack:
+            if frame.is_map:
+                if frame.key is None:
+                    break
+                steps.append(frame.key)
+            else:
+                steps.append(len(frame.value))
+        return field_path(steps)
+
+
+def _decode(file: SourceFile) -> tuple[str, Problem | None]:
+    data = file.data
+    if len(data) > MAX_BYTES:
+        message = f"the file has {len(data)} bytes; at most {MAX_BYTES} are read"
+        return "", _problem(file.path, [], START, "limit", message, "", "split it into several files")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        message = "the file is UTF-16 or UTF-32"
+        return "", _problem(file.path, [], START, "encoding", message, "", "save it as UTF-8")
+    try:
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = _BREAK.split(data[: error.start].decode("utf-8"))
+        span = Span(len(before), len(before[-1]) + 1, len(before[-1]) + 2)
+        message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        return "", _problem(file.path, [], span, "encoding", message, "", "save the file as UTF-8")
+    if "\0" in text:
+        span = _place_of(text, text.index("\0"))
+        return "", _problem(file.path, _BREAK.split(text), span, "encoding", "a NUL character", "", "remove it")
+    return text, None
+
+
+def _unreadable(text: str) -> Span:
+    """The first character that YAML does not allow."""
+    found = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
+    return START if found is None else _place_of(text, found.start())
+
+
+def _place_of(text: str, index: int) -> Span:
+    before = _BREAK.split(text[:index])
+    return Span(len(before), len(before[-1]) + 1, len(before[-1]) + 2)
+
+
+def _span(event: Any) -> Span:
+    """The token of an event: to its end, or to the end of its first line (-1)."""
+    start, end = event.start_mark, event.end_mark
+    if type(event) in (MappingStartEvent, SequenceStartEvent):
+        return _point(event)
+    end_column = end.column + 1 if end.line == start.line else -1
+    return Span(start.line + 1, start.column + 1, end_column)
+
+
+def _point(event: Any) -> Span:
+    mark = event.start_mark
+    return Span(mark.line + 1, mark.column + 1, mark.column + 2)
+
+
+def _problem(
+    file: str, lines: list[str], span: Span, rule: str, message: str, path: str = "", help: str = ""
+) -> Problem:
+    line, column, end_column = span
+    snippet = lines[line - 1] if line <= len(lines) else ""
+    if end_column < 0:
+        end_column = max(column + 1, len(snippet.rstrip()) + 1)
+    return Problem(file, line, column, max(end_column, column + 1), rule, message, path, help, snippet)
+
+
+def _core_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {bool: "bool", int: "int", float: "float", str: "str"}[type(value)]
+
+
+def _syntax_message(error: yaml.MarkedYAMLError) -> str:
+    parts = [part for part in (error.context, error.problem) if part]
+    return ": ".join(dict.fromkeys(parts)) or "not YAML"
+
+
+def _syntax_help(error: yaml.MarkedYAMLError, lines: list[str], span: Span) -> str:
+    line = lines[span.line - 1] if span.line <= len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())] or "cannot start any token" in str(error.problem):
+        return "indent with spaces, not tabs" if "\t" in line else "put the value in quotes"
+    context = error.context_mark
+    if context is not None and error.problem_mark is not None and context.line != error.problem_mark.line:
+        return f"what is not finished begins in line {context.line + 1}"
+    if "mapping values are not allowed" in str(error.problem):
+        return "a value with ': ' in it needs quotes"
+    return ""
