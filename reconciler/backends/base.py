@@ -1,0 +1,50 @@
+"""What the runtime needs of the place where processes run; the simulator has one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from reconciler.launcher.protocol import Message
+
+
+class Link(Protocol):
+    """The way to the launcher."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Sends one frame, in order, without waiting."""
+        ...
+
+
+class Account(NamedTuple):
+    """Who a process runs as; uid None is the daemon's own."""
+
+    uid: int | None
+    gid: int | None
+    groups: list[int] | None
+    name: str
+    home: str
+    shell: str
+
+
+class Host(Protocol):
+    """What has to be asked of the machine before a start."""
+
+    path: str
+    """PATH of `up`."""
+
+    def account(self, user: str | None) -> Account:
+        """The account. Raises LookupError if there is none of that name."""
+        ...
+
+    def free_port(self) -> int:
+        """A TCP port nobody listens on now."""
+        ...
+
+    def remove_files(self, files: Sequence[str]) -> list[str]:
+        """Removes files and sockets, never directories, links not followed; returns what could not be removed and why."""
+        ...
+
+    def remove_logs(self, directories: Sequence[str]) -> None:
+        """Removes log directories of workers that are gone, given below the log directory."""
+        ...

@@ -1,0 +1,178 @@
+"""A start in the launcher's words: template, argv, environment, log.
+
+    Template "web" + Worker web-0  ->  ["register", ...] once, ["spawn", [["worker/web-0", instance, ...]]]
+
+The environment of a process is, in this order: PATH, HOME, USER, LOGNAME, SHELL; RECONCILER_* and PORT*; what the template
+declares; for tasks what was submitted. Nothing of the daemon's own environment but PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal as signals
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.backends.base import Host
+from reconciler.errors import Terminal
+from reconciler.launcher import protocol
+from reconciler.launcher.protocol import Message
+from reconciler.resources.pool import Template
+from reconciler.resources.worker import Worker
+
+_VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
+
+
+class StartError(Terminal):
+    """A start that cannot be asked for: which step, with which errno."""
+
+    reason = "StartFailed"
+
+    def __init__(self, step: str, errno: int, text: str) -> None:
+        super().__init__(text)
+        self.step, self.errno = step, errno
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Replaces $(NAME); $$ is a dollar. Raises StartError for a name that is not in the environment."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name is None:
+            return "$"
+        if name not in variables:
+            raise StartError("expand", 0, f"$({name}) is no variable of the process's environment")
+        return variables[name]
+
+    return _VARIABLE.sub(value, text) if "$" in text else text
+
+
+def worker_key(name: str) -> str:
+    """How the launcher calls a worker's slot."""
+    return f"worker/{name}"
+
+
+def task_key(task_id: int) -> str:
+    """How the launcher calls a task."""
+    return f"task/{task_id}"
+
+
+def worker_log(instance: str) -> str:
+    """Where a worker's output goes, below the log directory: by uid, never by name."""
+    uid, _, start = instance.partition(".")
+    return f"w/{uid}/{start}.log"
+
+
+def task_log(task_id: int, attempt: int) -> str:
+    """Where a try's output goes, below the log directory."""
+    return f"t/{task_id // 1000}/{task_id}.{attempt}.log"
+
+
+class Starts:
+    """Makes the messages of starts; remembers which templates this launcher has been told."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._registered: dict[str, dict[str, Any]] = {}
+        self._lanes: dict[str, tuple[int, str]] = {}
+
+    def worker(self, pool: str, worker: Worker, instance: str, template_hash: str, template: Template) -> list[Message]:
+        """What to send for one start of a worker. Raises StartError."""
+        base = self._environment(pool, template)
+        variables = {
+            "RECONCILER_ORDINAL": str(worker.spec.ordinal),
+            "RECONCILER_WORKER": worker.name,
+            "RECONCILER_INSTANCE": instance,
+        }
+        for index, (name, number) in enumerate(worker.spec.ports.items()):
+            if index == 0:
+                variables["PORT"] = str(number)
+            variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
+        _declare(template, base, variables)
+        everything = base | variables
+        argv = [expand(word, everything) for word in template.command]
+        id_, messages = self._register(pool, template, template_hash, base, None)
+        key = worker_key(worker.name)
+        messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
+        return messages
+
+    def lane(self, pool: str, slots: int, template: Template, template_hash: str) -> list[Message]:
+        """What to send so that the launcher knows a task pool's slots and template; nothing when it does. Raises StartError."""
+        base = self._environment(pool, template)
+        _declare(template, base, base)
+        id_, messages = self._register(pool, template, template_hash, base, pool)
+        if self._lanes.get(pool) != (slots, id_):
+            self._lanes[pool] = (slots, id_)
+            messages.append(["lane", pool, slots])
+        return messages
+
+    def tasks(self, pool: str, starts: Sequence[tuple[int, int, str, str]]) -> list[Message]:
+        """What to send for tasks given as (id, attempt, instance, spec as JSON), in order."""
+        _, template = self._lanes[pool]
+        items = []
+        for task_id, attempt, instance, text in starts:
+            spec = json.loads(text)
+            env = {
+                **spec.get("env", {}),
+                "RECONCILER_TASK": str(task_id),
+                "RECONCILER_ATTEMPT": str(attempt),
+                "RECONCILER_INSTANCE": instance,
+            }
+            if spec.get("payload") is not None:
+                env["RECONCILER_PAYLOAD"] = json.dumps(spec["payload"], separators=(",", ":"))
+            items.append([task_key(task_id), instance, template, spec["command"], env, task_log(task_id, attempt)])
+        return [["spawn", items]]
+
+    def knows_lane(self, pool: str) -> bool:
+        """Whether the launcher has been told of the pool's slots."""
+        return pool in self._lanes
+
+    def _environment(self, pool: str, template: Template) -> dict[str, str]:
+        try:
+            account = self._host.account(template.user)
+        except LookupError as error:
+            raise StartError(
+                "identity", 0, f"there is no account {template.user!r} on this machine ({error})"
+            ) from None
+        return {
+            "PATH": self._host.path,
+            "HOME": account.home,
+            "USER": account.name,
+            "LOGNAME": account.name,
+            "SHELL": account.shell,
+            "RECONCILER_POOL": pool,
+        }
+
+    def _register(
+        self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
+    ) -> tuple[str, list[Message]]:
+        id_ = f"{pool}@{template_hash}"
+        account = self._host.account(template.user)
+        sockets = [f"{pool}/{socket.name}" for socket in template.sockets]
+        fields = protocol.Template(
+            id=id_,
+            argv=[],
+            env=env,
+            cwd=template.working_dir,
+            uid=account.uid,
+            gid=account.gid,
+            groups=account.groups,
+            sockets=sockets,
+            stop_signal=signals.Signals[template.stop.signal].value,
+            grace_ms=round(template.stop.grace_period_s * 1000),
+            lane=lane,
+            contain=lane is None,
+        )._asdict()
+        if self._registered.get(id_) == fields:
+            return id_, []
+        self._registered[id_] = fields
+        messages: list[Message] = [["socket", f"{pool}/{socket.name}", socket.listen] for socket in template.sockets]
+        messages.append(["register", id_, fields])
+        return id_, messages
+
+
+def _declare(template: Template, base: Mapping[str, str], into: dict[str, str]) -> None:
+    """Adds the template's variables; each may use those before it."""
+    for variable in template.env:
+        into[variable.name] = expand(variable.value, {**base, **into})

@@ -1,0 +1,150 @@
+"""This machine: the socket to the launcher, and what has to be asked of the system before a start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from reconciler.backends.base import Account
+from reconciler.launcher import protocol
+from reconciler.launcher.protocol import Decoder, FrameError, Message
+
+_READ_BYTES = 1 << 18
+
+
+class SocketLink:
+    """The socketpair to the launcher, on an asyncio loop; never waits.
+
+    `on_messages` gets the messages of a read; `on_end` is called once when the launcher is gone or talks nonsense: nothing
+    can be started or signalled from then on.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_messages: Callable[[list[list[Any]]], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._on_messages = on_messages
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._decoder = Decoder()
+        self._rest = b""
+        self._open = True
+        self._loop.add_reader(sock, self._readable)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Sends one frame, in order, without waiting; what the socket does not take now goes later."""
+        if not self._open:
+            return
+        data = protocol.frame(messages)
+        if self._rest:
+            self._rest += data
+            return
+        self._rest = data
+        self._writable()
+
+    def close(self) -> None:
+        """Lets the socket go; `on_end` is not called."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(f"the launcher's socket failed: {error}")
+            return
+        if not data:
+            self._end("the launcher is gone")
+            return
+        try:
+            messages = list(self._decoder.feed(data))
+        except FrameError as error:
+            self._end(f"the launcher sent {error}")
+            return
+        if messages:
+            self._on_messages(messages)
+
+    def _writable(self) -> None:
+        try:
+            sent = self._sock.send(self._rest)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end(f"the launcher's socket failed: {error}")
+            return
+        self._rest = self._rest[sent:]
+        if self._rest:
+            self._loop.add_writer(self._sock, self._writable)
+        else:
+            self._loop.remove_writer(self._sock)
+
+    def _end(self, why: str) -> None:
+        if self._open:
+            self.close()
+            self._on_end(why)
+
+
+class LocalHost:
+    """Accounts, ports and files of this machine."""
+
+    def __init__(self, logs: str) -> None:
+        self.path = os.environ.get("PATH", os.defpath)
+        self._logs = logs
+        self._accounts: dict[str | None, Account] = {}
+
+    def account(self, user: str | None) -> Account:
+        """The account. Raises LookupError if there is none of that name."""
+        found = self._accounts.get(user)
+        if found is None:
+            found = self._accounts[user] = _account(user)
+        return found
+
+    def free_port(self) -> int:
+        """A TCP port nobody listens on now."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    def remove_files(self, files: Sequence[str]) -> list[str]:
+        """Removes files and sockets, never directories, links not followed; returns what could not be removed and why."""
+        problems = []
+        for path in files:
+            try:
+                if stat.S_ISDIR(os.lstat(path).st_mode):
+                    problems.append(f"{path} is a directory and stays")
+                else:
+                    os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems.append(f"{path} cannot be removed: {error.strerror}")
+        return problems
+
+    def remove_logs(self, directories: Sequence[str]) -> None:
+        """Removes log directories of workers that are gone, given below the log directory."""
+        for directory in directories:
+            shutil.rmtree(os.path.join(self._logs, directory), ignore_errors=True)
+
+
+def _account(user: str | None) -> Account:
+    entry = pwd.getpwuid(os.getuid()) if user is None else pwd.getpwnam(user)
+    shell = entry.pw_shell or "/bin/sh"
+    if user is None or entry.pw_uid == os.getuid():
+        return Account(None, None, None, entry.pw_name, entry.pw_dir, shell)
+    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return Account(entry.pw_uid, entry.pw_gid, groups, entry.pw_name, entry.pw_dir, shell)

@@ -1,0 +1,164 @@
+"""Carries plans out: one `match` over Action, each arm one effect. It decides nothing.
+
+What leaves the process is held in `outbox` until the turn's COMMIT; signals go at once, for they need no record.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal as signals
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_never
+
+from reconciler.backends.base import Host, Link
+from reconciler.backends.launch import StartError, Starts, task_key, worker_key
+from reconciler.controllers.base import (
+    Action,
+    Cleanup,
+    Create,
+    Delete,
+    Dispatch,
+    EndTask,
+    Lane,
+    Overdue,
+    Record,
+    Remove,
+    SetSpec,
+    SetStatus,
+    Signal,
+    Spawn,
+    World,
+)
+from reconciler.launcher.protocol import Message
+from reconciler.resources.event import event
+from reconciler.resources.kinds import STORED
+from reconciler.resources.meta import Key
+from reconciler.resources.pool import Pool
+from reconciler.resources.units import to_ms
+from reconciler.resources.worker import Worker
+from reconciler.runtime.observer import Observer
+from reconciler.runtime.queues import Queues
+from reconciler.store.base import Store
+
+log = logging.getLogger("reconciler")
+
+
+class Executor:
+    """The only one that acts on plans."""
+
+    def __init__(self, store: Store, queues: Queues, observer: Observer, link: Link, host: Host) -> None:
+        self.outbox: list[Message] = []
+        """What the launcher is told once this turn is durable."""
+        self.started = 0
+        """Starts of workers so far."""
+        self._store = store
+        self._queues = queues
+        self._observer = observer
+        self._link = link
+        self._host = host
+        self._starts = Starts(host)
+
+    def run(self, actions: Sequence[Action], world: World, now: datetime) -> None:
+        """Carries the actions out in order."""
+        for action in actions:
+            self._act(action, world, now)
+
+    def ask_again(self, worker: Worker, world: World, now: datetime) -> None:
+        """Asks for a start that is recorded and of which the launcher has never heard: the same instance, so harmless."""
+        self._ask(worker, worker.status.instance, worker.status.template_hash, world, now)
+
+    def withdraw(self, keys: set[str]) -> None:
+        """Takes starts back that have not been let out: what they start could not be made durable."""
+        for message in self.outbox:
+            if message[0] == "spawn":
+                message[1][:] = [item for item in message[1] if item[0] not in keys]
+
+    def _act(self, action: Action, world: World, now: datetime) -> None:
+        match action:
+            case Create(object=obj, free_ports=names):
+                if names and isinstance(obj, Worker):
+                    ports = {**obj.spec.ports, **{name: self._host.free_port() for name in names}}
+                    obj = obj.changed(spec=obj.spec.changed(ports=ports))
+                self._store.create(obj)
+            case Delete(key=key, reason=reason):
+                current = self._store.get(STORED[key.kind], key.name)
+                if current is not None and current.metadata.deleted_at is None:
+                    log.info("delete %s (%s)", key, reason)
+                    self._store.update(current.changed(metadata=current.metadata.changed(deleted_at=now)))
+            case Remove(key=key):
+                gone = self._store.remove(key)
+                if isinstance(gone, Worker):
+                    self._host.remove_logs([f"w/{gone.metadata.uid}"])
+            case SetSpec(key=key, spec=spec, reason=reason):
+                current = self._store.get(STORED[key.kind], key.name)
+                if current is not None:
+                    log.info("change %s (%s)", key, reason)
+                    self._store.update(current.changed(spec=spec))
+            case SetStatus(key=key, status=status):
+                self._store.set_status(key, status)
+            case Spawn(key=key, instance=instance, template_hash=template_hash, status=status, reason=reason):
+                log.info("start %s (%s)", key, reason)
+                self._store.set_status(key, status)
+                worker = self._store.get(Worker, key.name)
+                if worker is not None:
+                    self.started += 1
+                    self._ask(worker, instance, template_hash, world, now)
+            case Signal(key=key, instance=instance, signal=name, tree=tree, reason=reason):
+                log.info("%s %s (%s)", "kill" if tree else f"send {name} to", key, reason)
+                self._signal(worker_key(key.name), instance, name, tree)
+            case Cleanup(key=key, files=files):
+                for problem in self._host.remove_files(files):
+                    self._store.add_event(event(key, "CleanupFailed", problem, now, warning=True))
+            case Lane(pool=pool, slots=slots, template_hash=template_hash):
+                self._lane(pool, slots, template_hash, world, now)
+            case Dispatch(pool=pool, ids=ids):
+                self._dispatch(pool, ids, now)
+            case EndTask(pool=pool, id=task_id, instance=instance, signal=name, tree=tree):
+                self._signal(task_key(task_id), instance, name, tree)
+                self._queues.of(pool).step_done(Overdue(task_id, instance, tree), to_ms(now))
+            case Record(event=happened):
+                self._store.add_event(happened)
+            case _:
+                assert_never(action)
+
+    def _ask(self, worker: Worker, instance: str, template_hash: str, world: World, now: datetime) -> None:
+        pool = worker.spec.pool
+        template = world.template(pool, template_hash)
+        live = world.get(Pool, pool)
+        try:
+            if template is None:
+                raise StartError("expand", 0, f"revision {template_hash} of pool/{pool} is gone")
+            if live is not None:  # these apply without a restart, so the newest ones hold
+                template = template.changed(stop=live.spec.template.stop)
+            self.outbox += self._starts.worker(pool, worker, instance, template_hash, template)
+        except StartError as error:
+            self._observer.start_failed(worker.name, instance, error.step, error.errno, error.message, to_ms(now))
+
+    def _lane(self, pool: str, slots: int, template_hash: str, world: World, now: datetime) -> None:
+        template = world.template(pool, template_hash)
+        if template is None:
+            return
+        queue = self._queues.of(pool)
+        queue.grace_ms = round(template.stop.grace_period_s * 1000)
+        try:
+            self.outbox += self._starts.lane(pool, slots, template, template_hash)
+        except StartError as error:
+            self._store.add_event(event(Key("Pool", pool), "StartFailed", error.message, now, warning=True))
+
+    def _dispatch(self, pool: str, ids: Sequence[int], now: datetime) -> None:
+        queue = self._queues.of(pool)
+        if not self._starts.knows_lane(pool):
+            return
+        records = [queue.claim(task_id) for task_id in ids]
+        missing = [record.id for record in records if record.spec is None]
+        specs = self._store.tasks.specs(missing) if missing else {}
+        starts = [
+            (record.id, record.claim, queue.instance(record), record.spec or specs.get(record.id, ""))
+            for record in records
+        ]
+        self.outbox += self._starts.tasks(pool, starts)
+
+    def _signal(self, key: str, instance: str, name: str, tree: bool) -> None:
+        number = signals.Signals[name].value
+        self._link.send([["signal", key, instance, number, "tree" if tree else "group"]])

@@ -1,0 +1,252 @@
+"""The turn of the controller: write down, plan, carry out, commit, and only then let anything out.
+
+    inbox -> observer -> store           what the launcher said
+    work queue -> plan -> executor       what to do about it
+    COMMIT                               one transaction, whatever the turn did
+    outbox, acknowledgements, waiters    what depends on its being durable
+
+The loop knows neither sockets nor asyncio: the daemon turns it when something has come in, the simulator in virtual time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.backends.base import Host, Link
+from reconciler.backends.launch import task_key
+from reconciler.clock import Clock
+from reconciler.controllers import pool as pool_controller
+from reconciler.controllers import tasks as tasks_controller
+from reconciler.controllers import worker as worker_controller
+from reconciler.controllers.base import Mode, Plan, World
+from reconciler.crash import crash_point
+from reconciler.errors import ReconcilerError
+from reconciler.launcher.protocol import Message
+from reconciler.resources.event import event
+from reconciler.resources.meta import Key, Object
+from reconciler.resources.pool import Pool
+from reconciler.resources.worker import Worker
+from reconciler.runtime.executor import Executor
+from reconciler.runtime.observer import Observer
+from reconciler.runtime.queues import Queues
+from reconciler.runtime.workqueue import WorkQueue
+from reconciler.runtime.world import StoreWorld
+from reconciler.store.base import Store, StoreFull, TaskRecord
+
+log = logging.getLogger("reconciler")
+
+RESYNC = timedelta(seconds=30)
+"""So often everything is planned once, which mends what an event missed."""
+
+OWNER_DELAY = timedelta(milliseconds=20)
+"""Changes of many workers at once make one plan of their pool."""
+
+COUNTS_DELAY = timedelta(seconds=1)
+"""A task pool's status follows its tasks at this distance; its queue is planned at once."""
+
+STORE_RETRY = timedelta(seconds=1)
+
+KEYS_A_TURN = 256
+
+CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
+    "Pool": pool_controller.plan,
+    "Worker": worker_controller.plan,
+    "Queue": tasks_controller.plan,
+}
+
+
+class Loop:
+    """The controller without its surroundings."""
+
+    def __init__(self, store: Store, link: Link, host: Host, clock: Clock, wake: Callable[[], None]) -> None:
+        self.store = store
+        self.queues = Queues(store.tasks, store.id)
+        self.work = WorkQueue()
+        self.world = StoreWorld(store, self.queues)
+        self.observer = Observer(store, self.queues, self._tasks_changed)
+        self.executor = Executor(store, self.queues, self.observer, link, host)
+        self.degraded = ""
+        """Why nothing can be made durable now; empty when all is well."""
+        self.wants_rescan = False
+        self._inbox: list[Sequence[Any]] = []
+        self._link = link
+        self._clock = clock
+        self._wake = wake
+        self._acknowledged = 0
+        self._waiters: list[tuple[Callable[[], None], Callable[[StoreFull], None]]] = []
+        self._retry_store_at: datetime | None = None
+        self._resync_at = clock.now()
+        store.on_change(self._object_changed)
+
+    # what comes in
+
+    def receive(self, messages: Sequence[Sequence[Any]]) -> None:
+        """Words of the launcher, for the next turn."""
+        self._inbox += messages
+        self._wake()
+
+    def when_durable(self, done: Callable[[], None], failed: Callable[[StoreFull], None]) -> None:
+        """Calls back when everything staged so far is durable, or cannot be made so."""
+        self._waiters.append((done, failed))
+        self._wake()
+
+    def submit(self, pool: str, records: Sequence[TaskRecord]) -> None:
+        """New tasks of one pool."""
+        queue = self.queues.of(pool)
+        for record in records:
+            queue.submit(record)
+        self._tasks_changed(pool)
+
+    def recall(self, record: TaskRecord) -> None:
+        """Asks the launcher to give back a claimed task that may not have begun."""
+        self._link.send([["recall", [task_key(record.id)]]])
+
+    def set_mode(self, mode: Mode) -> None:
+        """Stops, or hurries to stop, everything."""
+        if self.world.mode is not mode:
+            self.world.mode = mode
+            self._plan_everything()
+            self._wake()
+
+    # the turn
+
+    def turn(self) -> None:
+        """One turn."""
+        now = self._clock.now()
+        inbox, self._inbox = self._inbox, []
+        if self.observer.take(inbox, now):
+            self.wants_rescan = True
+        if self.observer.settled:
+            self._settle(now)
+            self._plan(now)
+        self._commit(now)
+
+    @property
+    def ready(self) -> bool:
+        """Whether another turn has something to do now."""
+        return bool(self._inbox) or (self.work.ready and self.observer.settled)
+
+    @property
+    def next_at(self) -> datetime:
+        """When a turn is needed at the latest, even if nothing comes in."""
+        moments = [self._resync_at]
+        if self.work.next_at is not None:
+            moments.append(self.work.next_at)
+        if self._retry_store_at is not None:
+            moments.append(self._retry_store_at)
+        return min(moments)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that is wanted now has been planned and is durable."""
+        return self.observer.settled and not self.ready and not self.store.staged and not self.degraded
+
+    def _settle(self, now: datetime) -> None:
+        """Once after the launcher's list."""
+        if self.observer.ask_again:
+            workers, self.observer.ask_again = self.observer.ask_again, []
+            for worker in workers:
+                self.executor.ask_again(worker, self.world, now)
+        if self.observer.strangers:
+            strangers, self.observer.strangers = self.observer.strangers, []
+            for key, instance in strangers:
+                log.warning("%s (%s) runs and is not in the store: it is ended", key, instance)
+                kind, _, name = key.partition("/")
+                about = Key(kind.capitalize(), name)
+                message = f"instance {instance} runs and nothing here accounts for it: it is ended"
+                self.store.add_event(event(about, "Stranger", message, now, warning=True))
+                self._link.send([["signal", key, instance, 9, "tree"]])
+
+    def _plan(self, now: datetime) -> None:
+        if now >= self._resync_at:
+            self._resync_at = now + RESYNC
+            self._plan_everything()
+        for _ in range(KEYS_A_TURN):
+            key = self.work.take(now)
+            if key is None:
+                return
+            try:
+                plan = CONTROLLERS[key.kind](key, self.world, now)
+                self.executor.run(plan.actions, self.world, now)
+            except ReconcilerError as error:
+                at = self.work.failed(key, now)
+                log.warning("%s: %s; again at %s", key, error, at.strftime("%H:%M:%S"))
+                continue
+            self.work.done(key)
+            if plan.requeue_at is not None:
+                self.work.add_at(key, plan.requeue_at)
+
+    def _commit(self, now: datetime) -> None:
+        """Makes the turn durable and lets out what waited for that."""
+        if self._retry_store_at is not None and now < self._retry_store_at and not self._waiters:
+            return
+        waiters, self._waiters = self._waiters, []
+        try:
+            self.store.commit()
+        except StoreFull as error:
+            if not self.degraded:
+                log.error("%s: what runs goes on, nothing new is accepted", error)
+            self.degraded = str(error)
+            self._retry_store_at = now + STORE_RETRY
+            refused = self.store.tasks.drop_new()
+            for record in refused:
+                self.queues.of(record.pool).forget(record)
+            self.executor.withdraw({task_key(record.id) for record in refused})
+            for _, failed in waiters:
+                failed(error)
+            return
+        if self.degraded:
+            log.warning("the state can be written again")
+            self.degraded, self._retry_store_at = "", None
+        self._let_out()
+        for done, _ in waiters:
+            done()
+
+    def _let_out(self) -> None:
+        outbox: list[Message] = self.executor.outbox
+        if self.observer.acknowledge > self._acknowledged:
+            self._acknowledged = self.observer.acknowledge
+            crash_point("controller.before-ack")
+            outbox.append(["ack", self._acknowledged])
+        if outbox:
+            self.executor.outbox = []
+            crash_point("controller.before-send")
+            self._link.send(outbox)
+            crash_point("controller.after-send")
+
+    # the feed of the work queue
+
+    def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        changed = new if new is not None else old
+        assert changed is not None
+        self._wake()
+        if isinstance(changed, Worker):
+            if new is not None:
+                self.work.add(new.key)
+            owner = Key("Pool", changed.spec.pool)
+            if old is None or new is None or old.status != changed.status:
+                self.work.add_at(owner, self._clock.now() + OWNER_DELAY)
+        elif isinstance(changed, Pool):
+            spec_changed = old is None or new is None or old.metadata.generation != new.metadata.generation
+            deleted = new is not None and new.metadata.deleted_at is not None
+            if not spec_changed and not deleted:
+                return
+            self.work.add(changed.key)
+            self.work.add(Key("Queue", changed.name))
+            for worker in self.store.owned_by(changed.key, Worker):
+                self.work.add(worker.key)
+
+    def _tasks_changed(self, pool: str) -> None:
+        self.work.add(Key("Queue", pool))
+        self.work.add_at(Key("Pool", pool), self._clock.now() + COUNTS_DELAY)
+        self._wake()
+
+    def _plan_everything(self) -> None:
+        for pool in self.store.all(Pool):
+            self.work.add(pool.key)
+            self.work.add(Key("Queue", pool.name))
+        for worker in self.store.all(Worker):
+            self.work.add(worker.key)

@@ -1,0 +1,294 @@
+"""Writes down what the launcher says: what runs, how it ended, what is gone.
+
+    started  -> process Up                exited -> last exit, Emptying (or None); a task's verdict
+    emptied  -> process None              children -> after a restart of either side: what is so now
+
+Every word from a process carries its instance; one of an older instance changes nothing. There is no other recovery code:
+after any death the launcher's list is written down like any other news, and every key is planned once.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from reconciler.controllers import tasks as task_policy
+from reconciler.launcher.protocol import Exit
+from reconciler.resources.event import event
+from reconciler.resources.meta import Key
+from reconciler.resources.pool import Pool, Retry
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import from_ms
+from reconciler.resources.worker import LastExit, Process, Reason, Worker, WorkerStatus
+from reconciler.runtime.queues import Queues, TaskQueue
+from reconciler.store.base import Store, TaskRecord
+
+
+class Observer:
+    """The only writer of what is known of processes."""
+
+    def __init__(self, store: Store, queues: Queues, queue_changed: Callable[[str], None]) -> None:
+        self._store = store
+        self._queues = queues
+        self._queue_changed = queue_changed
+        self._settled = False
+        self.acknowledge = 0
+        """Exit records up to this number are written down; they may be forgotten after the next commit."""
+        self.adopted = self.unknown = 0
+        """Of the list that came first: processes taken over, ends that nobody saw."""
+        self.terminations = 0
+        """How often the launcher was asked to end."""
+        self.ask_again: list[Worker] = []
+        """Workers whose start is recorded and which the launcher has never heard of."""
+        self.strangers: list[tuple[str, str]] = []
+        """(key, instance) of children that nothing here accounts for."""
+        self.launcher: dict[str, Any] = {}
+        """What the launcher said of itself."""
+        self.socket_failures: dict[str, str] = {}
+        self._now = datetime.min
+
+    @property
+    def settled(self) -> bool:
+        """Whether the launcher's list has been written down: before that nothing may be planned."""
+        return self._settled
+
+    def take(self, messages: Sequence[Sequence[Any]], now: datetime) -> bool:
+        """Writes the messages of a turn down; True when one of them was a request to look at the sources again."""
+        self._now = now
+        rescan = False
+        children: list[Any] | None = None
+        for message in messages:
+            match message[0]:
+                case "exited":
+                    for seq, key, instance, exit_ in message[1]:
+                        self.acknowledge = max(self.acknowledge, seq)
+                        self._exited(key, instance, exit_)
+                case "started":
+                    for key, instance, pid, started_ms, slot in message[1]:
+                        self._started(key, instance, pid, started_ms, slot, adopted=False)
+                case "emptied":
+                    for key, instance, escaped in message[1]:
+                        self._emptied(key, instance, escaped)
+                case "stuck":
+                    for key, instance, _pid in message[1]:
+                        self._worker_process(key, instance, stuck=True)
+                case "blocked":
+                    _, key, instance, why = message
+                    self._blocked(key, instance, why)
+                case "recalled":
+                    for key in message[1]:
+                        self._recalled(key)
+                case "socketFailed":
+                    _, name, errno, text = message
+                    self._socket_failed(name, errno, text)
+                case "children":
+                    children = message[1]
+                case "hello":
+                    self.launcher = message[2]
+                case "terminate":
+                    self.terminations = max(self.terminations, message[1])
+                case "rescan":
+                    rescan = True
+        if children is not None:  # after the exits of the same list: what is in neither has never begun
+            self._settle(children)
+        return rescan
+
+    def start_failed(self, worker: str, instance: str, step: str, errno: int, text: str, now_ms: int) -> None:
+        """A start that could not even be asked for."""
+        self._exited(f"worker/{worker}", instance, {"failed": [step, errno, text], "at_ms": now_ms})
+
+    # workers and tasks, by key
+
+    def _started(self, key: str, instance: str, pid: int, started_ms: int, slot: int, adopted: bool) -> None:
+        kind, _, name = key.partition("/")
+        if kind == "task":
+            found = self._task(name, instance)
+            if found is not None:
+                queue, record = found
+                queue.began(record, pid, slot, started_ms)
+                self._queue_changed(queue.pool)
+            return
+        worker = self._worker(name, instance)
+        if worker is not None and worker.status.process in (Process.ASKED, Process.UP, Process.BLOCKED):
+            self._set(
+                worker,
+                worker.status.changed(
+                    process=Process.UP, pid=pid, started_at=from_ms(started_ms), adopted=adopted, stuck=False
+                ),
+            )
+
+    def _exited(self, key: str, instance: str, exit_: Exit) -> None:
+        kind, _, name = key.partition("/")
+        if not self._settled and "unknown" in exit_:
+            self.unknown += 1
+        if kind == "task":
+            self._task_exited(name, instance, exit_)
+        else:
+            self._worker_exited(name, instance, exit_)
+
+    def _worker_exited(self, name: str, instance: str, exit_: Exit) -> None:
+        worker = self._worker(name, instance)
+        if worker is None or worker.status.process is Process.NONE:
+            return
+        if worker.status.process is Process.EMPTYING:
+            return
+        status = worker.status
+        last = last_exit(exit_, instance, asked=status.stopping is not None)
+        nothing_lives = "failed" in exit_ or exit_.get("unknown") in ("reboot", "lost")
+        changes: dict[str, Any] = {
+            "process": Process.NONE if nothing_lives else Process.EMPTYING,
+            "pid": None if nothing_lives else status.pid,
+            "ready": False,
+            "last_exit": last,
+            "previous_instance": instance,
+        }
+        if exit_.get("started_ms") and status.process is Process.ASKED:
+            changes["started_at"] = from_ms(exit_["started_ms"])
+        self._set(worker, status.changed(**changes))
+
+    def _task_exited(self, name: str, instance: str, exit_: Exit) -> None:
+        found = self._task(name, instance)
+        if found is None:
+            return
+        queue, record = found
+        if "failed" in exit_ and exit_["failed"][0] == "recall":
+            queue.give_back(record)
+            return
+        queue.began(
+            record, exit_.get("pid", 0), exit_.get("slot", record.slot), exit_.get("started_ms") or record.started_ms
+        )
+        at_ms = exit_.get("at_ms", 0)
+        ended = last_exit(exit_, instance, asked=False)
+        pool = self._store.get(Pool, record.pool)
+        retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
+        reason = Reason.TIMED_OUT if record.id in queue.overran else ended.reason
+        tried = task_policy.EndedTry(code=ended.code, signal=ended.signal, reason=reason, message=ended.message)
+        verdict = task_policy.after_exit(record, tried, retry, at_ms)
+        record.exit_code, record.signal = ended.code, ended.signal
+        record.reason, record.message = verdict.reason.value, verdict.message
+        if verdict.state is TaskState.RETRYING:
+            queue.again(record, verdict.due_ms)
+        else:
+            queue.end(record, verdict.state, at_ms)
+        self._queue_changed(queue.pool)
+
+    def _emptied(self, key: str, instance: str, escaped: int) -> None:
+        kind, _, name = key.partition("/")
+        if kind != "worker":
+            return
+        worker = self._worker(name, instance)
+        if worker is None or worker.status.process is Process.NONE:
+            return
+        self._set(worker, worker.status.changed(process=Process.NONE, pid=None, stuck=False))
+        if escaped:
+            message = f"{escaped} processes had left the group of {worker.name} and were killed after its end"
+            self._store.add_event(event(worker.key, "EscapedChildren", message, self._now, warning=True))
+
+    def _blocked(self, key: str, instance: str, why: str) -> None:
+        kind, _, name = key.partition("/")
+        if kind == "worker":
+            worker = self._worker(name, instance)
+            if worker is not None:
+                self._set(worker, worker.status.changed(process=Process.BLOCKED, message=why))
+            return
+        found = self._task(name, instance)
+        if found is not None:
+            found[0].give_back(found[1])
+            self._queue_changed(found[0].pool)
+
+    def _worker_process(self, key: str, instance: str, **changes: Any) -> None:
+        worker = self._worker(key.partition("/")[2], instance)
+        if worker is not None:
+            self._set(worker, worker.status.changed(**changes))
+
+    def _recalled(self, key: str) -> None:
+        name = key.partition("/")[2]
+        found = self._queues.find(int(name)) if name.isdigit() else None
+        if found is not None and found[1].claim:
+            queue, record = found
+            queue.give_back(record)
+            self._queue_changed(queue.pool)
+
+    def _socket_failed(self, name: str, errno: int, text: str) -> None:
+        pool, _, socket = name.partition("/")
+        self.socket_failures[name] = text
+        message = f"socket {socket} cannot be opened: {text} (errno {errno})"
+        self._store.add_event(event(Key("Pool", pool), "SocketFailed", message, self._now, warning=True))
+
+    # after a restart of either side
+
+    def _settle(self, children: Sequence[Sequence[Any]]) -> None:
+        """The launcher's list against what is written here; afterwards plans may run."""
+        known: set[tuple[str, str]] = set()
+        for key, instance, pid, started_ms, slot, adopted, state in children:
+            known.add((key, instance))
+            kind, _, name = key.partition("/")
+            if kind == "task":
+                if self._task(name, instance) is None:
+                    self.strangers.append((key, instance))
+                    continue
+            elif self._worker(name, instance) is None:
+                self.strangers.append((key, instance))
+                continue
+            self.adopted += state == "up"
+            if state == "up":
+                self._started(key, instance, pid, started_ms, slot, bool(adopted))
+            elif state == "blocked":
+                self._blocked_child(key, instance)
+        for worker in self._store.all(Worker):
+            status = worker.status
+            if status.process is Process.NONE or (f"worker/{worker.name}", status.instance) in known:
+                continue
+            if status.process is Process.ASKED:
+                self.ask_again.append(worker)
+            elif status.process is Process.EMPTYING:
+                self._set(worker, status.changed(process=Process.NONE, pid=None, stuck=False))
+            else:  # it ran, and the launcher has neither the child nor its end
+                self._worker_exited(worker.name, status.instance, {"unknown": "lost", "at_ms": 0})
+        for queue in self._queues:
+            for record in list(queue.live.values()):
+                if record.claim and (f"task/{record.id}", queue.instance(record)) not in known:
+                    queue.give_back(record)
+            self._queue_changed(queue.pool)
+        self._settled = True
+
+    def _blocked_child(self, key: str, instance: str) -> None:
+        why = "a process that may be this worker's can neither be identified nor proven dead; see `reconciler describe`"
+        self._blocked(key, instance, why)
+
+    def _worker(self, name: str, instance: str) -> Worker | None:
+        """The worker, if the word is about its present instance."""
+        worker = self._store.get(Worker, name)
+        return worker if worker is not None and worker.status.instance == instance else None
+
+    def _task(self, name: str, instance: str) -> tuple[TaskQueue, TaskRecord] | None:
+        """The task, if the word is about the try that is claimed."""
+        found = self._queues.find(int(name)) if name.isdigit() else None
+        if found is None or not found[1].claim or found[0].instance(found[1]) != instance:
+            return None
+        return found
+
+    def _set(self, worker: Worker, status: WorkerStatus) -> None:
+        self._store.set_status(worker.key, status)
+
+
+def last_exit(exit_: Exit, instance: str, asked: bool) -> LastExit:
+    """How a process ended, in the words people see; `asked`: we had told it to."""
+    at = from_ms(exit_.get("at_ms", 0))
+    if "failed" in exit_:
+        step, errno, text = exit_["failed"]
+        message = f"{step}: {text}" + (f" [errno {errno}]" if errno else "")
+        return LastExit(reason=Reason.START_FAILED, message=message, at=at, instance=instance)
+    if "unknown" in exit_:
+        reason = Reason.HOST_REBOOTED if exit_["unknown"] == "reboot" else Reason.EXIT_UNKNOWN
+        return LastExit(reason=reason, message=f"nobody saw its end ({exit_['unknown']})", at=at, instance=instance)
+    if "signal" in exit_:
+        number = exit_["signal"]
+        name = signals.Signals(number).name if number in signals.valid_signals() and number < 32 else f"SIG{number}"
+        reason = Reason.STOPPED if asked else Reason.KILLED_EXTERNALLY if number == 9 else Reason.SIGNALLED
+        message = "core dumped" if exit_.get("core") else ""
+        return LastExit(signal=name, reason=reason, message=message, at=at, instance=instance)
+    reason = Reason.STOPPED if asked else Reason.EXITED
+    return LastExit(code=exit_["code"], reason=reason, at=at, instance=instance)

@@ -1,0 +1,41 @@
+"""The read-only view of one moment that a plan gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from reconciler.controllers.base import Mode, Queue
+from reconciler.resources.meta import Key, Object
+from reconciler.resources.pool import Template
+from reconciler.resources.revision import Revision, revision_name
+from reconciler.runtime.queues import Queues
+from reconciler.store.base import Store
+
+T = TypeVar("T", bound=Object)
+
+
+class StoreWorld:
+    """The store and the queues as they stand; nothing is copied, and nothing can be changed through it."""
+
+    def __init__(self, store: Store, queues: Queues) -> None:
+        self._store = store
+        self._queues = queues
+        self.mode = Mode.RUNNING
+
+    def get(self, model: type[T], name: str) -> T | None:
+        """One object."""
+        return self._store.get(model, name)
+
+    def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
+        """What belongs to it; workers by ordinal."""
+        return self._store.owned_by(owner, model)
+
+    def template(self, pool: str, template_hash: str) -> Template | None:
+        """The template a pool has, or had, under that hash."""
+        revision = self._store.get(Revision, revision_name(pool, template_hash))
+        return None if revision is None else revision.spec.template
+
+    def queue(self, pool: str) -> Queue:
+        """The pool's tasks."""
+        return self._queues.of(pool)
