@@ -39,6 +39,13 @@ MAX_DIGITS = 100
 
 Path = Sequence[str | int]
 
+Places = dict[str | int, tuple[int, int]]
+"""Of each item of a map or list where its key (in lists: the value) and its value stand, packed: see `_packed`."""
+
+_COLUMN_BITS = 21
+_COLUMN_MASK = (1 << _COLUMN_BITS) - 1
+"""A column is at most MAX_BYTES."""
+
 _BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 _TAG = "tag:yaml.org,2002:"
 _CORE_SCALARS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
@@ -74,25 +81,26 @@ class Document:
     lines: list[str]
     """Of the whole file."""
     span: Span
-    places: dict[int, dict[str | int, tuple[Any, Any]]]
-    """By the id of each map and list: the events of key (None in lists) and value of each item."""
+    places: dict[int, Places]
+    """By the id of each map and list."""
 
     def value_span(self, path: Path) -> Span:
         """Where the value at that path stands; the nearest parent that exists if there is none."""
         found = self._find(path)
-        return self.span if found is None else _span(found[1])
+        return self.span if found is None else _unpacked(found[1])
 
     def key_span(self, path: Path) -> Span:
         """Where the key at that path stands; of a list's item the item itself."""
         found = self._find(path)
-        return self.span if found is None else _span(found[0] or found[1])
+        return self.span if found is None else _unpacked(found[0])
 
     def problem(self, span: Span, rule: str, path: Path, message: str, help: str = "") -> Problem:
         """A finding in this document."""
         return _problem(self.file, self.lines, span, rule, message, field_path(path), help)
 
-    def _find(self, path: Path) -> tuple[Any, Any] | None:
-        value, found = self.value, None
+    def _find(self, path: Path) -> tuple[int, int] | None:
+        value: Any = self.value
+        found: tuple[int, int] | None = None
         for step in path:
             here = self.places.get(id(value), {}).get(step)
             if here is None:
@@ -170,11 +178,11 @@ class _Frame:
     value: Any
     is_map: bool
     event: Any
-    places: dict[str | int, tuple[Any, Any]] | None
+    places: Places | None
     """None: the content of a refused key, which nobody asks for."""
     anchor: str | None
-    key_event: Any = None
-    """The key that waits for its value (maps)."""
+    key_at: int = -1
+    """Where the key that waits for its value stands; -1 while a key is due (maps)."""
     key: str | None = None
     """None while a key is due, and for refused keys."""
     nodes: int = 1
@@ -191,7 +199,7 @@ class _Composer:
     problems: list[Problem] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     _stack: list[_Frame] = field(default_factory=list)
-    _places: dict[int, dict[str | int, tuple[Any, Any]]] = field(default_factory=dict)
+    _places: dict[int, Places] = field(default_factory=dict)
     _anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
     _open_anchors: set[str] = field(default_factory=set)
     _root: Any = None
@@ -208,6 +216,7 @@ class _Composer:
         self.problems.append(_problem(self.file, self.lines, span, rule, message, here, help))
 
     def run(self) -> None:
+        event: Any
         # the order is that of frequency
         for event in yaml.parse(self.text, Loader=yaml.CSafeLoader):
             kind = type(event)
@@ -248,7 +257,7 @@ class _Composer:
         if event.anchor is not None:
             self._open_anchors.add(event.anchor)
         value: Any = {} if is_map else []
-        places: dict[str | int, tuple[Any, Any]] | None = {}
+        places: Places | None = {}
         if self._stack and self._refused(self._stack[-1]):
             places = None
         else:
@@ -283,17 +292,18 @@ class _Composer:
         frame.nodes += nodes
         if not frame.is_map:
             if frame.places is not None:
-                frame.places[len(frame.value)] = (None, event)
+                at = _packed(event)
+                frame.places[len(frame.value)] = (at, at)
             frame.value.append(value)
-        elif frame.key_event is None:
-            frame.key_event = event
+        elif frame.key_at < 0:
+            frame.key_at = _packed(event)
             frame.key = self._key(frame, value, event)
         else:
             if frame.key is not None:
                 frame.value[frame.key] = value
                 if frame.places is not None:
-                    frame.places[frame.key] = (frame.key_event, event)
-            frame.key_event = frame.key = None
+                    frame.places[frame.key] = (frame.key_at, _packed(event))
+            frame.key_at, frame.key = -1, None
 
     def _key(self, frame: _Frame, value: Any, event: Any) -> str | None:
         if frame.places is None:
@@ -307,7 +317,7 @@ class _Composer:
             self.report(_span(event), "merge-key", "merge keys (<<) are not part of YAML 1.2", "write the fields out")
             return None
         if value in frame.value:
-            first = _span(frame.places[value][0])
+            first = _unpacked(frame.places[value][0])
             again = f"the key {value!r} is here twice; the first is in line {first.line}"
             self.report(_span(event), "duplicate-key", again, "remove one of them")
             return None
@@ -393,13 +403,29 @@ def _place_of(text: str, index: int) -> Span:
     return Span(len(before), len(before[-1]) + 1, len(before[-1]) + 2)
 
 
-def _span(event: Any) -> Span:
-    """The token of an event: to its end, or to the end of its first line (-1)."""
+def _packed(event: Any) -> int:
+    """Line, column and end column of an event's token in one number: a hundred thousand tuples would cost a collection.
+
+    The end is that of the first line (all ones) when the token has several, and the first letter's of maps and lists.
+    """
     start, end = event.start_mark, event.end_mark
-    if type(event) in (MappingStartEvent, SequenceStartEvent):
-        return _point(event)
-    end_column = end.column + 1 if end.line == start.line else -1
-    return Span(start.line + 1, start.column + 1, end_column)
+    column: int = start.column
+    if type(event) is MappingStartEvent or type(event) is SequenceStartEvent:
+        end_column = column + 1
+    else:
+        end_column = end.column if end.line == start.line else _COLUMN_MASK
+    return int(start.line << 2 * _COLUMN_BITS | column << _COLUMN_BITS | end_column)
+
+
+def _unpacked(at: int) -> Span:
+    end_column = at & _COLUMN_MASK
+    line, column = at >> 2 * _COLUMN_BITS, at >> _COLUMN_BITS & _COLUMN_MASK
+    return Span(line + 1, column + 1, -1 if end_column == _COLUMN_MASK else end_column + 1)
+
+
+def _span(event: Any) -> Span:
+    """The token of an event; the end column is -1 for the end of its line."""
+    return _unpacked(_packed(event))
 
 
 def _point(event: Any) -> Span:

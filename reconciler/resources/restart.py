@@ -22,11 +22,9 @@ class Backoff(Model):
     """The wait before a restart: the first at once, then `initial`, doubled up to `max`, spread by `jitter`."""
 
     initial_s: Duration = Field(default=1.0, description="Wait before the second restart in a row.")
-    factor: float = Field(default=2.0, ge=1, le=100, strict=False, description="Each further wait is that much longer.")
+    factor: float = Field(default=2.0, ge=1, le=100, description="Each further wait is that much longer.")
     max_s: Duration = Field(default=60.0, description="No wait is longer.")
-    jitter: float = Field(
-        default=0.1, ge=0, le=1, strict=False, description="Spread to both sides, as a share of the wait."
-    )
+    jitter: float = Field(default=0.1, ge=0, le=1, description="Spread to both sides, as a share of the wait.")
     reset_after_s: Duration = Field(default=600.0, description="A run of this length clears the count.")
 
 

@@ -16,29 +16,41 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_DURATION = re.compile(r"(?:\d{1,15}(?:\.\d{1,15})?(?:ms|s|m|h|d)){1,10}", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,20})(Ki|Mi|Gi|Ti|k|M|G|T)?", re.ASCII)
 _UNITS_BYTES = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
 LONGEST_S = 10 * 365 * 86400.0
 """Ten years: longer than any wait that is meant, short enough to stay a valid moment."""
+LARGEST_BYTES = 2**53
+"""More than any disk has, and a number that JSON carries without loss."""
+
+
+class UnitError(ValueError):
+    """Text that is no duration or size; `help` says what to write."""
+
+    def __init__(self, rule: str, message: str, help: str) -> None:
+        super().__init__(f"{message} ({help})")
+        self.rule, self.message, self.help = rule, message, help
 
 
 def duration_s(value: Any) -> float:
-    """Seconds of a duration such as `1h30m`. Raises ValueError, whose text says what to write."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"expected a duration such as 30s, got {_shown(value)}")
-    if isinstance(value, int | float):
-        raise ValueError(f"a duration needs its unit: write {value}s (or ms, m, h, d)")
+    """Seconds of a duration such as `1h30m`. Raises UnitError, whose help says what to write."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise UnitError("duration", f"a duration needs its unit, got {value}", f"write {value}s (or ms, m, h, d)")
+    examples = "write it as 500ms, 10s, 5m, 1h30m or 7d"
+    if not isinstance(value, str):
+        raise UnitError("duration", f"expected a duration, got {shown(value)}", examples)
     if not _DURATION.fullmatch(value):
-        if re.fullmatch(r"\d+(\.\d+)?", value):
-            raise ValueError(f"a duration needs its unit: write {value}s (or ms, m, h, d)")
-        raise ValueError(f"expected a duration such as 500ms, 10s, 5m, 1h30m or 7d, got {value!r}")
-    total = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(value))
+        if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+            raise UnitError("duration", f"a duration needs its unit, got {value!r}", f"write {value}s (or ms, m, h, d)")
+        raise UnitError("duration", f"expected a duration, got {shown(value)}", examples)
+    # to the millisecond, which is what `format_duration` keeps: what was stored equals what was declared
+    total = round(sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(value)), 3)
     if total > LONGEST_S:
-        raise ValueError(f"a duration of at most ten years is possible, got {value!r}")
+        raise UnitError("duration", f"{shown(value)} is longer than ten years", "write at most 3650d")
     return total
 
 
@@ -56,18 +68,22 @@ def format_duration(seconds: float) -> str:
 
 
 def size_bytes(value: Any) -> int:
-    """Bytes of a size such as `512Mi`. Raises ValueError, whose text says what to write."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"expected a size such as 512Mi, got {_shown(value)}")
-    if isinstance(value, int):
-        raise ValueError(f"a size needs its unit: write {value}Mi (or Ki, Gi)")
+    """Bytes of a size such as `512Mi`. Raises UnitError, whose help says what to write."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise UnitError("size", f"a size needs its unit, got {value}", f"write {value}Mi (or Ki, Gi)")
+    examples = "write it as 64Ki, 10Mi or 1Gi"
+    if not isinstance(value, str):
+        raise UnitError("size", f"expected a size, got {shown(value)}", examples)
     found = _SIZE.fullmatch(value)
     if found is None:
-        raise ValueError(f"expected a size such as 512Mi or 1Gi, got {value!r}")
+        raise UnitError("size", f"expected a size, got {shown(value)}", examples)
     number, unit = found.groups()
-    if unit is None:
-        raise ValueError(f"a size needs its unit: write {number}Mi (or Ki, Gi)")
-    return int(number) * _UNITS_BYTES[unit]
+    if unit is None and int(number):
+        raise UnitError("size", f"a size needs its unit, got {value!r}", f"write {number}Mi (or Ki, Gi)")
+    total = int(number) * _UNITS_BYTES[unit or ""]
+    if total > LARGEST_BYTES:
+        raise UnitError("size", f"{shown(value)} is more than 8192Ti", "write less")
+    return total
 
 
 def format_size(count: int) -> str:
@@ -85,7 +101,7 @@ def moment(value: Any) -> datetime:
             raise ValueError("a moment needs its time zone: write 2026-11-23T18:10:00Z")
         return value.astimezone(UTC)
     if not isinstance(value, str):
-        raise ValueError(f"expected a moment such as 2026-11-23T18:10:00Z, got {_shown(value)}")
+        raise ValueError(f"expected a moment such as 2026-11-23T18:10:00Z, got {shown(value)}")
     try:
         return moment(datetime.fromisoformat(value))
     except ValueError as error:
@@ -112,14 +128,18 @@ def from_ms(ms: int) -> datetime:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message names it; long ones are cut."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
         return "a map"
-    return "a list" if isinstance(value, list) else repr(value)
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:50]}... ({len(text)} characters)"
 
 
 Duration = Annotated[
@@ -127,7 +147,7 @@ Duration = Annotated[
     BeforeValidator(duration_s),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "10s", "1h30m"]}
+        {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "examples": ["500ms", "10s", "1h30m"]}
     ),
 ]
 """Seconds in the code, `1h30m` in a manifest."""
@@ -136,7 +156,7 @@ Size = Annotated[
     int,
     BeforeValidator(size_bytes),
     PlainSerializer(format_size, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(Ki|Mi|Gi|Ti|k|M|G|T)$", "examples": ["10Mi", "1Gi"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)|0)$", "examples": ["10Mi", "1Gi"]}),
 ]
 """Bytes in the code, `512Mi` in a manifest."""
 
