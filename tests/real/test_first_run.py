@@ -1,0 +1,124 @@
+"""The newcomer's path: up, look, kill everything, up again, down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.real.house import House, alive, controller_of, eventually, worker
+
+HELLO = """\
+# two workers, written as a person would
+apiVersion: reconciler/v1
+kind: Pool
+metadata: {name: hello}
+spec:
+  replicas: 2
+  template:
+    command: [%s, -I, -S, %s, ledger]
+    env: [{name: LEDGER, value: %s}]
+    stop: {gracePeriod: 1s}
+"""
+
+
+@pytest.fixture
+def hello(house: House) -> House:
+    """Two workers of one YAML file, up and ready."""
+    house.write("hello.yaml", HELLO % (worker("")[0], worker("")[3], house.path))
+    house.up()
+    house.ready("hello", 2)
+    return house
+
+
+def test_killed_launcher_and_controller_then_up_again_adopts_every_worker_and_starts_none(hello: House) -> None:
+    before = hello.pids()
+    controller = hello.controller()
+    os.kill(controller, signal.SIGKILL)
+    hello.kill_launcher()
+    assert all(alive(pid) for pid in before.values())
+
+    again = hello.up()
+
+    assert (again.adopted, again.started) == (2, 0)
+    assert hello.ready("hello", 2) == before
+    assert [line.pid for line in hello.ledger("start")] == list(before.values()) or len(hello.ledger("start")) == 2
+    hello.assert_single()
+
+
+def test_the_first_look_shows_a_ready_pool_in_tables_and_json(hello: House) -> None:
+    table = hello.cli("get", "pools")
+    assert table.returncode == 0, table.stderr
+    header, row = table.stdout.splitlines()
+    assert header.split()[0] == "NAME" and row.split()[0] == "hello"
+    assert "2/2" in row
+
+    listed = json.loads(hello.cli("get", "workers", "-o", "json").stdout)
+    assert listed["kind"] == "List" and listed["metadata"]["resourceVersion"]
+    assert [item["metadata"]["name"] for item in listed["items"]] == ["hello-0", "hello-1"]
+    assert {item["status"]["state"] for item in listed["items"]} == {"Ready"}
+
+    pool = json.loads(hello.cli("get", "pools", "hello", "-o", "json").stdout)
+    assert pool["status"]["readyReplicas"] == 2
+    assert pool["metadata"]["source"]["path"] == "hello.yaml" and pool["metadata"]["source"]["line"] == 2
+
+    status = json.loads(hello.cli("status", "-o", "json").stdout)
+    assert status["launcher"]["pid"] == hello.launcher
+    assert status["controller"]["pid"] == controller_of(hello.launcher)
+    assert status["controller"]["restarts"] == 0
+    assert status["state"] and status["problems"] == []
+
+    assert hello.cli("wait", "pool/hello", "--for", "ready", "--timeout", "5s").returncode == 0
+    assert hello.cli("get", "pools", "nothere").returncode == 4
+    assert hello.cli("describe", "pool/hello").returncode == 0
+
+    down = hello.cli("down")
+    assert down.returncode == 0, down.stderr
+    assert hello.ended(5) == 0
+    assert hello.processes() == {}
+
+
+def test_a_client_says_how_to_start_the_daemon_when_there_is_none(house: House) -> None:
+    for verb in (["status"], ["get", "pools"], ["down"], ["submit", "--pool", "x", "--", "true"]):
+        answer = house.cli(*verb)
+        assert answer.returncode == 3, (verb, answer)
+        assert "reconciler up" in answer.stderr and "Traceback" not in answer.stderr
+    assert house.cli("up", str(house.path / "missing"), "--state", str(house.state)).returncode == 2
+    assert house.cli("frobnicate").returncode == 2
+
+
+def test_sigquit_and_keep_workers_leave_workers_running_for_the_next_up(hello: House) -> None:
+    before = hello.pids()
+    hello.signal(signal.SIGQUIT)
+    assert hello.ended() == 0
+    assert all(alive(pid) for pid in before.values())
+    assert hello.up()[:2] == (2, 0)
+
+    kept = hello.cli("down", "--keep-workers")
+    assert kept.returncode == 0, kept.stderr
+    assert hello.ended() == 0
+    assert all(alive(pid) for pid in before.values())
+    assert hello.up()[:2] == (2, 0)
+    assert hello.ready("hello", 2) == before
+
+
+def test_once_converges_prints_and_leaves_the_workers(house: House) -> None:
+    house.manifest("web", worker("ledger"), replicas=2)
+    house.start("--once")
+    assert house.ended(30) == 0, house.output()
+    assert "adopted 0, started 2" in house.output()
+    started = [line.pid for line in eventually(lambda: house.ledger("start"))]
+    assert all(alive(pid) for pid in started)
+    assert house.up()[:2] == (2, 0)
+
+
+def test_detached_it_is_up_when_the_command_returns(house: House) -> None:
+    house.manifest("web", worker("ledger"), replicas=1)
+    answer = house.cli("up", str(house.manifests), "--state", str(house.state), "--detach")
+    assert answer.returncode == 0, answer
+    assert "ready: socket" in answer.stdout + answer.stderr
+    house.ready("web", 1)
+    assert house.cli("down").returncode == 0
+    eventually(lambda: not house.processes(), 5)
