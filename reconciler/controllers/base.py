@@ -126,11 +126,12 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class SetSpec:
-    """A controller's word to an object it owns (a worker's new template)."""
+    """A controller's word to an object it owns (a worker's new template); `free_ports` as in Create."""
 
     key: Key
     spec: Any
     reason: str
+    free_ports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,7 @@ class Rollout(Model):
     """How far a rollout is."""
 
     template_hash: str
+    began_at: str = Field(description="When it began, RFC 3339.")
     moved_at: str = Field(description="When it last moved, RFC 3339.")
     failed: str = Field(default="", description="Why it stopped; empty while it may go on.")
 

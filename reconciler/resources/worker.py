@@ -110,6 +110,7 @@ class WorkerStatus(Model):
     next_start_at: Moment | None = None
     last_exit: LastExit | None = None
     previous_instance: str = Field(default="", description="The start before, for `logs --previous`.")
+    counted: str = Field(default="", description="The start whose end has been counted into failures and restarts.")
     stopping: Stopping | None = None
     stuck: bool = Field(default=False, description="SIGKILL has not ended it.")
     message: str = ""

@@ -1,0 +1,124 @@
+"""Hands a pool's waiting tasks to its slots, ends those that have to end, and says what an end means.
+
+    ready ids --Dispatch--> claimed: so many as slots, and PREFETCH more, wait or run in the launcher
+    overdue   --EndTask---> the stop signal, after the grace the kill
+    ended     --after_exit> Succeeded | Retrying | Failed | DeadLettered | Cancelled | Unknown
+
+Reads:   the Pool and a view of its queue.
+Writes:  claims and ends.
+Wakes:   on a submission or an end, when a waiting task becomes due, when a running one becomes overdue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.controllers.base import Action, Dispatch, EndTask, Mode, Plan, Queue, World
+from reconciler.policies import backoff
+from reconciler.resources.meta import Key
+from reconciler.resources.pool import Pool, Retry, Stop
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import from_ms, to_ms
+from reconciler.resources.worker import Reason
+from reconciler.store.base import TaskRecord
+
+PREFETCH = 16
+"""So many claimed tasks wait in the launcher beyond the slots, so that no slot idles during a commit."""
+
+
+def plan(key: Key, world: World, now: datetime) -> Plan:
+    """What the queue of the pool `key.name` hands on and ends now."""
+    pool = world.get(Pool, key.name)
+    queue = world.queue(key.name)
+    now_ms = to_ms(now)
+    actions: list[Action] = _ends(key.name, pool, queue, now_ms)
+    wake_ms = [queue.next_deadline_ms]
+
+    room = _room(pool, queue) if world.mode is Mode.RUNNING else 0
+    if room > 0:
+        ids = tuple(queue.ready(room, now_ms))
+        if ids:
+            actions.append(Dispatch(key.name, ids))
+        if len(ids) < room:
+            wake_ms.append(queue.next_due_ms)  # with no room left an end wakes it, not the time
+    moments = [ms for ms in wake_ms if ms is not None]
+    return Plan(tuple(actions), from_ms(min(moments)) if moments else None)
+
+
+def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Action]:
+    overdue = queue.overdue(now_ms)
+    if not overdue:
+        return []
+    stop = pool.spec.template.stop if pool is not None else Stop()
+    return [
+        EndTask(name, task.id, task.instance, "SIGKILL" if task.kill else stop.signal, tree=task.kill)
+        for task in overdue
+    ]
+
+
+def _room(pool: Pool | None, queue: Queue) -> int:
+    if pool is None or pool.spec.tasks is None or pool.metadata.deleted_at is not None or not pool.spec.replicas:
+        return 0
+    return pool.spec.replicas + PREFETCH - queue.claimed
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTry:
+    """How one try of a task ended."""
+
+    code: int | None
+    signal: str | None
+    reason: Reason
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the task; `due_ms` counts for Retrying only, where it is the moment of the next try."""
+
+    state: TaskState
+    due_ms: int
+    reason: Reason | None
+    message: str
+
+
+def after_exit(record: TaskRecord, exit: EndedTry, retry: Retry, now_ms: int) -> Verdict:
+    """What this end of a try means; `record.attempts` or `record.claim` has the try in it. A state that is an end stays."""
+    if record.state.ended:
+        return Verdict(record.state, 0, Reason(record.reason) if record.reason else None, record.message)
+    if record.cancelling:
+        return Verdict(TaskState.CANCELLED, 0, exit.reason, exit.message or "cancelled while it ran")
+    if exit.reason is Reason.EXITED and exit.code == 0:
+        return Verdict(TaskState.SUCCEEDED, 0, exit.reason, exit.message)
+
+    message = exit.message or _words(exit)
+    if record.on_unknown_fail and exit.reason in (Reason.EXIT_UNKNOWN, Reason.HOST_REBOOTED):
+        return Verdict(TaskState.UNKNOWN, 0, exit.reason, message)
+    tries = max(record.attempts, record.claim)
+    if tries >= record.max_attempts:
+        end = TaskState.FAILED if record.max_attempts == 1 else TaskState.DEAD_LETTERED
+        return Verdict(end, 0, exit.reason, message)
+    wait_s = backoff.delay_s(tries + 1, retry.backoff, f"{record.id}.{tries}")
+    return Verdict(TaskState.RETRYING, now_ms + round(wait_s * 1000), exit.reason, message)
+
+
+def lost_claim(record: TaskRecord) -> Verdict:
+    """What becomes of a task whose claimed try never began: no attempt is counted, it waits where it waited."""
+    if record.state.ended:
+        return Verdict(record.state, 0, Reason(record.reason) if record.reason else None, record.message)
+    state = TaskState.CANCELLED if record.cancelling else TaskState.PENDING
+    return Verdict(state, 0, None, "cancelled before it began" if record.cancelling else "")
+
+
+def _words(exit: EndedTry) -> str:
+    how = exit.signal if exit.signal is not None else f"exit code {exit.code}" if exit.code is not None else ""
+    if exit.reason in (Reason.EXITED, Reason.SIGNALLED):
+        return how
+    words = {
+        Reason.TIMED_OUT: "it ran longer than its timeout",
+        Reason.EXIT_UNKNOWN: "nobody saw how it ended",
+        Reason.HOST_REBOOTED: "the host was rebooted while it ran",
+    }
+    said = words.get(exit.reason, str(exit.reason))
+    return f"{said} ({how})" if how else said

@@ -1,0 +1,316 @@
+"""Keeps one slot's process as it is wanted: started, started again after a wait, asked to end, killed.
+
+    None --Spawn--> Asked --> Up --Signal--> (grace) --SIGKILL--> Emptying --> None
+     ^                        |                                      ^          | counted once:
+     |                        +--------------- ends -----------------+          | failures, backoff, Failed, Completed
+     +---------------------------- wait until nextStartAt <---------------------+
+    Blocked: nobody knows whether it lives, so nothing is started
+
+Reads:   the Worker and its Pool. What the process does is in `status` before: the observer wrote it.
+Writes:  starts and signals; the status of the Worker, all but what the observer knows; the Worker's end.
+Wakes:   on any change of either, at the next start, at the end of a grace period.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Record, Remove, SetStatus, Signal, Spawn, World
+from reconciler.policies import backoff, restart
+from reconciler.resources.event import event
+from reconciler.resources.meta import Key
+from reconciler.resources.pool import Pool, Template
+from reconciler.resources.restart import RestartPolicySpec
+from reconciler.resources.units import format_duration, format_moment
+from reconciler.resources.worker import LastExit, Process, Reason, State, Stopping, Worker, WorkerStatus
+
+KILL_AGAIN_S = 5.0
+"""SIGKILL is repeated this often while something lives: the order may have died with the controller that gave it."""
+
+CRASH_LOOP_AT = 3
+"""So many failures in a row are called a crash loop."""
+
+
+def plan(key: Key, world: World, now: datetime) -> Plan:
+    """What brings the process of one Worker closer to its spec."""
+    worker = world.get(Worker, key.name)
+    if worker is None:
+        return Plan()
+    pool = world.get(Pool, worker.spec.pool)
+    match worker.status.process:
+        case Process.NONE:
+            return _down(worker, pool, world, now)
+        case Process.ASKED:
+            state = State.STOPPING if _unwanted(worker, pool, world.mode) else State.STARTING
+            return _says(worker, worker.status.changed(state=state))
+        case Process.UP:
+            return _up(worker, pool, world, now)
+        case Process.EMPTYING:
+            return _emptying(worker, now)
+        case Process.BLOCKED:
+            return _blocked(worker, now)
+
+
+def _unwanted(worker: Worker, pool: Pool | None, mode: Mode) -> str:
+    """Why no process is wanted here; empty if one is."""
+    if pool is None or pool.metadata.deleted_at is not None:
+        return f"pool/{worker.spec.pool} deleted"
+    if worker.metadata.deleted_at is not None:
+        return "scaled down" if worker.spec.ordinal >= pool.spec.replicas else "deleted"
+    return "" if mode is Mode.RUNNING else "shutdown"
+
+
+# Nothing of it lives: it is counted once, and then started, kept waiting, or gone.
+
+
+def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
+    rules = pool.spec.restart if pool is not None else RestartPolicySpec()
+    status = _counted(worker.status, rules, now)
+    ended = status.counted != worker.status.counted
+    actions = _cleanup(worker, _template(worker, pool, world)) if ended else ()
+    unwanted = _unwanted(worker, pool, world.mode)
+    if pool is None or pool.metadata.deleted_at is not None or worker.metadata.deleted_at is not None:
+        return Plan((*actions, *(_end_events(worker, status, False, now) if ended else ()), Remove(worker.key)))
+    if unwanted:
+        status = status.changed(state=_resting_state(status), stopping=None, stuck=False)
+        said = _end_events(worker, status, False, now) if ended else ()
+        return _says(worker, status, (*actions, *said))
+
+    status, reason = _start_or_rest(worker, status, rules, now)
+    if ended:
+        actions = (*actions, *_end_events(worker, status, not reason, now))
+    if reason:
+        return Plan((*actions, _spawn(worker, status, reason)))
+    return _says(worker, status, actions, status.next_start_at if status.state is State.BACKOFF else None)
+
+
+def _counted(status: WorkerStatus, rules: RestartPolicySpec, now: datetime) -> WorkerStatus:
+    """The status with the end of its latest start in it, if that end is news."""
+    if not status.instance or status.counted == status.instance:
+        return status
+    end = status.last_exit
+    if end is None or end.instance != status.instance:
+        end = LastExit(reason=Reason.EXIT_UNKNOWN, message="nothing of it was found", at=now, instance=status.instance)
+    if status.stopping is not None and end.reason is not Reason.HOST_REBOOTED:
+        end = end.changed(reason=Reason.STOPPED)
+    at = min(end.at, now)
+    healthy = status.started_at is not None and at - status.started_at >= timedelta(seconds=rules.backoff.reset_after_s)
+    failures, wait_s = 0 if healthy else status.failures, 0.0
+    if end.reason not in (Reason.STOPPED, Reason.HOST_REBOOTED):
+        failures += 1
+        # A start that failed will fail the same way at once: no free try.
+        attempt = failures + 1 if end.reason is Reason.START_FAILED else failures
+        wait_s = backoff.delay_s(attempt, rules.backoff, status.instance)
+    return status.changed(
+        counted=status.instance,
+        last_exit=end,
+        failures=failures,
+        next_start_at=at + timedelta(seconds=wait_s) if wait_s else None,
+        stopping=None,
+        stuck=False,
+        pid=None,
+        ready=False,
+        message="",
+    )
+
+
+def _start_or_rest(
+    worker: Worker, status: WorkerStatus, rules: RestartPolicySpec, now: datetime
+) -> tuple[WorkerStatus, str]:
+    """The status to start with and why, or the status to rest in and an empty reason."""
+    end = status.last_exit
+    if status.template_hash != worker.spec.template_hash:
+        reason = f"template {worker.spec.template_hash}" if status.starts else "missing slot"
+        return status.changed(failures=0, recent_restarts=(), next_start_at=None), reason
+    if end is None or end.reason is Reason.STOPPED:
+        return status, "stopped before"
+    match restart.after(rules.policy, end):
+        case restart.Next.COMPLETE:
+            return status.changed(state=State.COMPLETED, next_start_at=None, message="it has done its work"), ""
+        case restart.Next.FAIL:
+            message = f"{_words(end)}; restart policy {rules.policy}"
+            return status.changed(state=State.FAILED, next_start_at=None, message=message), ""
+        case restart.Next.RESTART:
+            return _restart_or_rest(status, end, rules, now)
+
+
+def _restart_or_rest(
+    status: WorkerStatus, end: LastExit, rules: RestartPolicySpec, now: datetime
+) -> tuple[WorkerStatus, str]:
+    limit = rules.max_restarts
+    # Once Failed, the restarts stay as they were counted: the window moving on is no reason to try again.
+    recent = status.recent_restarts
+    if status.state is not State.FAILED:
+        recent = restart.within(recent, rules.window_s, now)
+    if limit is not None and len(recent) >= limit:
+        message = f"{limit} restarts within {format_duration(rules.window_s)}; the last end: {_words(end)}"
+        return status.changed(state=State.FAILED, recent_restarts=recent, next_start_at=None, message=message), ""
+    # A clock set back, or a shorter max, must not leave it waiting longer than the longest wait.
+    latest = now + timedelta(seconds=rules.backoff.max_s)
+    due = min(status.next_start_at, latest) if status.next_start_at is not None else now
+    if due > now:
+        return status.changed(state=State.BACKOFF, recent_restarts=recent, next_start_at=due, message=_words(end)), ""
+    recent = (*recent, now)[-limit:] if limit else ()
+    return status.changed(restarts=status.restarts + 1, recent_restarts=recent), f"restart after {_words(end)}"
+
+
+def _resting_state(status: WorkerStatus) -> State:
+    return status.state if status.state in (State.FAILED, State.COMPLETED, State.BACKOFF) else State.PENDING
+
+
+def _spawn(worker: Worker, status: WorkerStatus, reason: str) -> Spawn:
+    number = status.starts + 1
+    instance = f"{worker.metadata.uid}.{number}"
+    asked = status.changed(
+        state=State.STARTING,
+        process=Process.ASKED,
+        instance=instance,
+        previous_instance=status.instance,
+        template_hash=worker.spec.template_hash,
+        starts=number,
+        started_at=None,
+        next_start_at=None,
+        pid=None,
+        ready=False,
+        adopted=False,
+        stopping=None,
+        stuck=False,
+        message="",
+    )
+    return Spawn(worker.key, instance, worker.spec.template_hash, asked, reason)
+
+
+def _cleanup(worker: Worker, template: Template) -> tuple[Action, ...]:
+    files = template.cleanup.files
+    return (Cleanup(worker.key, tuple(files)),) if files else ()
+
+
+# It runs.
+
+
+def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
+    status = worker.status
+    unwanted = _unwanted(worker, pool, world.mode)
+    if not unwanted and status.template_hash != worker.spec.template_hash:
+        unwanted = f"template {worker.spec.template_hash}"
+    if pool is None or unwanted or status.stopping is not None:
+        return _stop(worker, _template(worker, pool, world), unwanted, world.mode is Mode.HURRYING, now)
+
+    requeue_at = None
+    if status.failures and status.started_at is not None:
+        healthy_at = status.started_at + timedelta(seconds=pool.spec.restart.backoff.reset_after_s)
+        status = status.changed(failures=0) if now >= healthy_at else status
+        requeue_at = healthy_at if now < healthy_at else None
+    said: tuple[Action, ...] = ()
+    if status.state is not State.READY:
+        word = "Adopted" if status.adopted else "Started"
+        said = (Record(event(worker.key, word, f"{word.lower()} with pid {status.pid}", now)),)
+    return _says(worker, status.changed(state=State.READY, ready=True, message=""), said, requeue_at)
+
+
+def _stop(worker: Worker, template: Template, reason: str, hurry: bool, now: datetime) -> Plan:
+    """The stop signal once, then SIGKILL at the deadline and again while it lives; a stop that has begun is carried through."""
+    status = worker.status
+    latest = now + timedelta(seconds=template.stop.grace_period_s)
+    stopping = status.stopping or Stopping(reason=reason, since=now, deadline=latest)
+    if not stopping.killed and stopping.deadline > latest:
+        stopping = stopping.changed(deadline=latest)  # the clock was set back, or the grace period made shorter
+
+    said: tuple[Action, ...] = ()
+    if now >= stopping.deadline or (hurry and not stopping.killed):
+        if not stopping.killed:
+            why = (
+                "no grace left"
+                if hurry
+                else f"still there {format_duration(_age_s(stopping, now))} after the stop signal"
+            )
+            said = (Record(event(worker.key, "Killed", f"SIGKILL to its whole tree: {why}", now, warning=True)),)
+        said = (*said, Signal(worker.key, status.instance, "SIGKILL", tree=True, reason=stopping.reason))
+        deadline = now + timedelta(seconds=KILL_AGAIN_S)
+        stopping = stopping.changed(signalled=True, killed=True, deadline=deadline)
+    elif not stopping.signalled:
+        said = (Signal(worker.key, status.instance, template.stop.signal, tree=False, reason=stopping.reason),)
+        stopping = stopping.changed(signalled=True)
+    status = status.changed(ready=False, stopping=stopping, state=State.STOPPING, message=stopping.reason)
+    status, stuck = _stuck(worker, status, now)
+    return _says(worker, status, (*stuck, *said), stopping.deadline)
+
+
+def _age_s(stopping: Stopping, now: datetime) -> float:
+    return (now - stopping.since).total_seconds()
+
+
+def _emptying(worker: Worker, now: datetime) -> Plan:
+    """Its main process has ended; the launcher kills what is left of the tree and says when it is gone."""
+    status, stuck = _stuck(worker, worker.status.changed(state=State.STOPPING, ready=False), now)
+    return _says(worker, status, stuck)
+
+
+def _stuck(worker: Worker, status: WorkerStatus, now: datetime) -> tuple[WorkerStatus, tuple[Action, ...]]:
+    if not status.stuck:
+        return status, ()
+    message = "SIGKILL has not ended it (uninterruptible wait, state D?); nothing is started in its place"
+    status = status.changed(state=State.STOP_STUCK, message=message)
+    if worker.status.state is State.STOP_STUCK:
+        return status, ()
+    return status, (Record(event(worker.key, "StopStuck", f"pid {status.pid}: {message}", now, warning=True)),)
+
+
+def _blocked(worker: Worker, now: datetime) -> Plan:
+    message = "its earlier process can neither be found nor proven dead; nothing is started in its place"
+    status = worker.status.changed(state=State.UNKNOWN, ready=False, message=message)
+    if worker.status.state is State.UNKNOWN:
+        return _says(worker, status)
+    return _says(worker, status, (Record(event(worker.key, "Blocked", message, now, warning=True)),))
+
+
+# What is said.
+
+
+def _says(
+    worker: Worker, status: WorkerStatus, actions: tuple[Action, ...] = (), requeue_at: datetime | None = None
+) -> Plan:
+    if status != worker.status:
+        actions = (SetStatus(worker.key, status), *actions)
+    return Plan(actions, requeue_at)
+
+
+def _end_events(worker: Worker, status: WorkerStatus, rests: bool, now: datetime) -> tuple[Action, ...]:
+    """The end itself, and what follows when that is not simply the next start."""
+    end = status.last_exit
+    assert end is not None, "a counted end has an exit"
+    fine = end.reason is Reason.STOPPED or (end.reason is Reason.EXITED and end.code == 0)
+    said = [event(worker.key, end.reason, _words(end), now, warning=not fine)]
+    if rests and status.state is State.BACKOFF and status.next_start_at is not None:
+        wait = format_duration((status.next_start_at - now).total_seconds())
+        message = f"next start in {wait}, at {format_moment(status.next_start_at)}"
+        said.append(event(worker.key, "BackOff", message, now, warning=True))
+    if rests and status.state is State.FAILED:
+        said.append(event(worker.key, "Failed", status.message, now, warning=True))
+    if rests and status.state is State.COMPLETED:
+        said.append(event(worker.key, "Completed", status.message, now))
+    if end.reason is not Reason.STOPPED and status.failures == CRASH_LOOP_AT:
+        message = f"ended {CRASH_LOOP_AT} times in a row, now with {_words(end)}"
+        said.append(event(worker.key, "CrashLoop", message, now, warning=True))
+    return tuple(Record(one) for one in said)
+
+
+def _words(end: LastExit) -> str:
+    """How it ended, for people: `exit code 3`, `SIGSEGV`, `start failed: exec: ...`."""
+    match end.reason:
+        case Reason.START_FAILED:
+            return f"start failed: {end.message}"
+        case Reason.HOST_REBOOTED:
+            return "a reboot of the host"
+        case Reason.EXIT_UNKNOWN:
+            return f"an end that nobody saw{f' ({end.message})' if end.message else ''}"
+    if end.signal is not None:
+        return end.signal if end.reason in (Reason.SIGNALLED, Reason.STOPPED) else f"{end.signal} ({end.reason})"
+    return f"exit code {end.code}"
+
+
+def _template(worker: Worker, pool: Pool | None, world: World) -> Template:
+    """Stop and cleanup are live fields: the pool's word of today counts, for whatever revision runs."""
+    if pool is not None:
+        return pool.spec.template
+    return world.template(worker.spec.pool, worker.status.template_hash) or Template()
