@@ -62,8 +62,18 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def changed(self, **fields: Any) -> Self:
-        """A copy with these fields replaced; the values are trusted."""
-        return self.model_copy(update=fields)
+        """A copy with these fields replaced; the values are trusted.
+
+        As `model_copy`, at a third of its cost, for this is what every change of every object goes through; what is
+        frozen can be shared, the set of field names too.
+        """
+        new = object.__new__(type(self))
+        names = self.__pydantic_fields_set__
+        object.__setattr__(new, "__dict__", {**self.__dict__, **fields})
+        object.__setattr__(new, "__pydantic_fields_set__", names if fields.keys() <= names else names | fields.keys())
+        object.__setattr__(new, "__pydantic_extra__", None)
+        object.__setattr__(new, "__pydantic_private__", None)
+        return new
 
 
 class Key(NamedTuple):

@@ -79,15 +79,10 @@ class MemoryStore:
         kind, name = obj.kind, obj.metadata.name
         if name in self._objects.get(kind, {}):
             raise Conflict(f"{obj.key} exists already", "choose another name, or change the one that is there")
-        metadata = obj.metadata.model_copy(
-            update={
-                "uid": self._new_uid(),
-                "generation": 1,
-                "created_at": self._now(),
-                "resource_version": self._revision + 1,
-            }
+        metadata = obj.metadata.changed(
+            uid=self._new_uid(), generation=1, created_at=self._now(), resource_version=self._revision + 1
         )
-        new = obj.model_copy(update={"metadata": metadata})
+        new = obj.changed(metadata=metadata)
         self._put(new)
         self._changed("ADDED", None, new)
         return new
@@ -103,23 +98,15 @@ class MemoryStore:
                 f"{key} has changed: it is at revision {was.resource_version}, not {expected}", "read it again"
             )
         same_spec = obj.spec is old.spec or obj.spec == old.spec
-        metadata = obj.metadata.model_copy(
-            update={
-                "uid": was.uid,
-                "created_at": was.created_at,
-                "generation": was.generation,
-                "resource_version": was.resource_version,
-            }
+        metadata = obj.metadata.changed(
+            uid=was.uid, created_at=was.created_at, generation=was.generation, resource_version=was.resource_version
         )
         if same_spec and metadata == was and obj.status == old.status:
             return old
-        metadata = metadata.model_copy(
-            update={
-                "generation": was.generation if same_spec else was.generation + 1,
-                "resource_version": self._revision + 1,
-            }
+        metadata = metadata.changed(
+            generation=was.generation if same_spec else was.generation + 1, resource_version=self._revision + 1
         )
-        new = obj.model_copy(update={"metadata": metadata})
+        new = obj.changed(metadata=metadata)
         if metadata.owner == was.owner and _place(new) == _place(old):
             self._objects[key.kind][key.name] = new
         else:
@@ -133,8 +120,8 @@ class MemoryStore:
         old = objects.get(key.name) if objects is not None else None
         if objects is None or old is None or old.status is status or old.status == status:
             return old
-        metadata = old.metadata.model_copy(update={"resource_version": self._revision + 1})
-        new = old.model_copy(update={"metadata": metadata, "status": status})
+        metadata = old.metadata.changed(resource_version=self._revision + 1)
+        new = old.changed(metadata=metadata, status=status)
         objects[key.name] = new
         self._changed("MODIFIED", old, new)
         return new
@@ -152,7 +139,7 @@ class MemoryStore:
         if before is not None:
             old = self._events[before]
             if event.at - old.at < SAME_EVENT_WITHIN:
-                event = event.model_copy(update={"count": old.count + event.count})
+                event = event.changed(count=old.count + event.count)
                 self._drop_event(before)
         self._put_event(self._next_event, event)
         self._new_events[self._next_event] = event
