@@ -1,0 +1,282 @@
+"""Pools end to end: scale, rollout, backoff, reload, sockets, cleanup."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from itertools import pairwise
+
+import pytest
+
+from tests.real.house import House, alive, eventually, processes_of, worker
+
+
+def test_scaling_starts_the_lowest_free_ordinals_and_stops_the_highest_first(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"), replicas=2)
+    two = shared.ready(name, 2)
+    assert shared.cli("scale", f"pool/{name}", "--replicas", "4").returncode == 0
+    four = shared.ready(name, 4)
+    assert {worker: four[worker] for worker in two} == two
+    assert sorted(four) == [f"{name}-{ordinal}" for ordinal in range(4)]
+    assert shared.cli("scale", f"pool/{name}", "--replicas", "1").returncode == 0
+    eventually(lambda: sorted(shared.workers(name)) == [f"{name}-0"])
+    assert shared.pids(name) == {f"{name}-0": two[f"{name}-0"]}
+    assert sorted(line.slot for line in shared.ledger("stop") if line.slot.startswith(name)) == [
+        f"{name}-1",
+        f"{name}-2",
+        f"{name}-3",
+    ]
+
+
+def test_a_changed_template_replaces_workers_one_after_another(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"), replicas=3)
+    before = shared.ready(name, 3)
+    shared.apply(name, worker("ledger"), replicas=3, env={"NEW": "1"})
+
+    seen = []
+
+    def replaced() -> bool:
+        status = shared.workers(name)
+        seen.append(sum(1 for s in status.values() if s["state"] == "Ready"))
+        return (
+            all(s["state"] == "Ready" and s.get("pid") != before[w] for w, s in status.items())
+            and shared.pool(name)["updatedReplicas"] == 3
+        )
+
+    eventually(replaced, 20)
+    assert min(seen) >= 2, "more than one was missing at once"
+    starts = [line for line in shared.ledger("start") if line.slot.startswith(f"{name}-")][3:]
+    assert len(starts) == 3
+    assert all(later.at - earlier.at >= 1.0 for earlier, later in pairwise(starts)), "the next came too early"
+    eventually(lambda: shared.condition(name, "Progressing").get("status") != "False")
+
+
+def test_a_rollout_stops_at_the_first_worker_that_does_not_stay_up(shared: House, name: str) -> None:
+    marker = shared.path / "marker"
+    marker.touch()
+    shared.apply(name, worker("ledger"), replicas=3)
+    before = shared.ready(name, 3)
+    shared.apply(name, worker("crash-once", marker), replicas=3)
+
+    condition = eventually(
+        lambda: (c := shared.condition(name, "Progressing")).get("status") == "False" and c, 15, "a failed rollout"
+    )
+    assert condition["reason"] == "RolloutFailed"
+    kept = {w: pid for w, pid in before.items() if alive(pid)}
+    assert len(kept) == 2, "the rollout went on after its first failure"
+    assert {w: pid for w, pid in shared.pids(name).items() if w in kept} == kept
+
+    shared.apply(name, worker("ledger"), replicas=3, env={"MENDED": "1"})
+    eventually(lambda: shared.pool(name)["updatedReplicas"] == 3, 20, "a mended rollout")
+    shared.ready(name, 3)
+
+
+def test_labels_and_live_fields_restart_nothing(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"))
+    before = shared.ready(name, 1)
+    wanted = shared.pool_manifest(name, worker("ledger"), grace="2s")
+    wanted["metadata"]["labels"] = {"team": "a"}
+    wanted["spec"]["restart"] = {"policy": "OnFailure"}
+    assert shared.api("PUT", f"/api/v1/pools/{name}", wanted)[0] == 200
+    found = shared.get("pools", name)
+    eventually(lambda: shared.pool(name)["observedGeneration"] == found["metadata"]["generation"])
+    assert shared.ready(name, 1) == before
+
+
+def test_I6_restarts_keep_their_distance(shared: House, name: str) -> None:
+    backoff = {"initial": "200ms", "factor": 2, "max": "800ms", "jitter": 0}
+    shared.apply(name, worker("exit-n", 3), restart={"backoff": backoff})
+    starts = eventually(lambda: (found := shared.ledger("start", f"{name}-0"))[:6] if len(found) >= 6 else None, 15)
+    gaps = [later.at - earlier.at for earlier, later in pairwise(starts)]
+    for gap, wanted in zip(gaps, (0, 0.2, 0.4, 0.8, 0.8), strict=True):
+        assert wanted - 0.02 <= gap <= wanted + 0.75, gaps
+    status = shared.worker(f"{name}-0")
+    assert status["restarts"] >= 5
+    assert (status["lastExit"]["code"], status["lastExit"]["reason"]) == (3, "Exited")
+    assert shared.condition(name, "Degraded").get("status") == "True"
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "state"),
+    [("OnFailure", 0, "Completed"), ("Never", 0, "Completed"), ("Never", 44, "Failed")],
+)
+def test_fault_P12_the_policy_decides_what_an_exit_means(
+    shared: House, name: str, policy: str, code: int, state: str
+) -> None:
+    shared.apply(name, worker("exit-n", code), restart={"policy": policy})
+    status = eventually(lambda: (s := shared.worker(f"{name}-0")).get("state") == state and s)
+    assert status["lastExit"]["code"] == code
+    assert len(shared.ledger("start", f"{name}-0")) == 1
+
+
+def test_too_many_restarts_within_the_window_fail_the_worker(shared: House, name: str) -> None:
+    backoff = {"initial": "10ms", "max": "20ms", "jitter": 0}
+    shared.apply(name, worker("exit-n", 1), restart={"maxRestarts": 2, "window": "1m", "backoff": backoff})
+    eventually(lambda: shared.worker(f"{name}-0").get("state") == "Failed")
+    assert len(shared.ledger("start", f"{name}-0")) == 3
+
+
+def test_the_backoff_outlives_the_controller(shared: House, name: str) -> None:
+    backoff = {"initial": "1500ms", "max": "1500ms", "jitter": 0}
+    shared.apply(name, worker("exit-n", 1), restart={"backoff": backoff})
+    status = eventually(
+        lambda: (s := shared.worker(f"{name}-0")).get("state") == "Backoff" and s["restarts"] == 1 and s
+    )
+    shared.kill_controller()
+    eventually(lambda: shared.worker(f"{name}-0").get("nextStartAt") == status["nextStartAt"])
+    starts = eventually(lambda: (found := shared.ledger("start", f"{name}-0")) if len(found) >= 3 else None)
+    assert starts[2].at - starts[1].at >= 1.4
+
+
+def test_a_worker_that_somebody_kills_comes_back_at_once_and_says_so(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"))
+    (pid,) = shared.ready(name, 1).values()
+    os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    status = eventually(lambda: (s := shared.worker(f"{name}-0"))["state"] == "Ready" and s["pid"] != pid and s)
+    assert time.monotonic() - began < 2
+    assert status["lastExit"]["signal"] == "SIGKILL" and status["lastExit"]["reason"] == "KilledExternally"
+    reasons = {event["reason"] for event in shared.events(f"worker/{name}-0")}
+    assert "Started" in reasons
+
+
+def test_one_held_socket_serves_through_restarts_of_its_workers(shared: House, name: str) -> None:
+    path = shared.path / "web.sock"
+    sockets = [{"name": "web", "listen": str(path)}]
+    shared.apply(name, worker("serve-socket"), replicas=2, template={"sockets": sockets})
+    pids = shared.ready(name, 2)
+
+    def ask() -> int:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(str(path))
+            return int(client.recv(100))
+
+    assert ask() in pids.values()
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    answer = ask()  # connected at once: the socket is held; answered by whoever comes next
+    assert answer not in pids.values()
+    shared.delete(name)
+    eventually(lambda: not path.exists() or not _connects(path))
+
+
+def _connects(path: os.PathLike[str]) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(os.fspath(path))
+        except OSError:
+            return False
+        return True
+
+
+def test_declared_files_are_removed_after_every_end(shared: House, name: str) -> None:
+    left = shared.path / f"{name}-0.sock"
+    command = ["/bin/sh", "-c", f"touch {left}; sleep 0.3; exit 1"]
+    template = {"cleanup": {"files": [f"{shared.path}/$(RECONCILER_WORKER).sock"]}}
+    shared.apply(name, command, template=template, restart={"policy": "Never"})
+    eventually(left.exists)
+    eventually(lambda: shared.worker(f"{name}-0").get("state") == "Failed")
+    eventually(lambda: not left.exists())
+
+
+def test_logs_of_the_instance_before_are_kept(shared: House, name: str) -> None:
+    command = ["/bin/sh", "-c", 'echo "I am $RECONCILER_INSTANCE"; exec sleep 1000']
+    shared.apply(name, command)
+    (pid,) = shared.ready(name, 1).values()
+    first = shared.worker(f"{name}-0")["instance"]
+    os.kill(pid, signal.SIGKILL)
+    second = eventually(
+        lambda: (s := shared.worker(f"{name}-0"))["state"] == "Ready" and s["instance"] != first and s["instance"]
+    )
+    eventually(lambda: f"I am {second}" in shared.cli("logs", f"worker/{name}-0").stdout)
+    assert shared.cli("logs", f"worker/{name}-0", "--previous").stdout == f"I am {first}\n"
+    assert shared.cli("logs", f"worker/{name}-0", "--tail", "1").stdout == f"I am {second}\n"
+
+
+def test_wait_ends_when_the_condition_holds_and_with_124_when_time_is_up(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"))
+    assert shared.cli("wait", f"pool/{name}", "--for", "ready", "--timeout", "10s").returncode == 0
+    assert shared.cli("wait", f"pool/{name}", "--for", "deleted", "--timeout", "300ms").returncode == 124
+    assert shared.cli("delete", f"pool/{name}").returncode == 0
+    assert shared.cli("wait", f"pool/{name}", "--for", "deleted", "--timeout", "10s").returncode == 0
+
+
+def test_fault_C31_one_pool_that_fails_for_ever_delays_no_other(shared: House, name: str) -> None:
+    backoff = {"initial": "1ms", "max": "1ms", "jitter": 0}
+    shared.apply(f"{name}-bad", ["/nowhere/program"], replicas=5, restart={"backoff": backoff})
+    eventually(lambda: shared.worker(f"{name}-bad-0").get("lastExit"))
+    began = time.monotonic()
+    shared.apply(name, worker("ledger"), replicas=2)
+    shared.ready(name, 2)
+    assert time.monotonic() - began < 3
+    shared.delete(f"{name}-bad")
+
+
+# --- manifests on disk ---
+
+
+def test_fault_M1_I12_a_broken_manifest_changes_nothing_that_runs(house: House) -> None:
+    web = house.manifest("web", worker("ledger"), replicas=2)
+    house.up()
+    before = house.ready("web", 2)
+    good = web.read_text()
+
+    house.write("web.yaml", good[: len(good) // 2])
+    eventually(lambda: (s := house.api("GET", "/api/v1/status")[1])["sources"][0].get("error") and s, 10)
+    problems = house.cli("status").stdout
+    assert "web.yaml" in problems
+    assert house.pids("web") == before
+    source = house.api("GET", "/api/v1/status")[1]["sources"][0]
+    assert source["lastAttempted"] != source["lastApplied"]
+
+    os.kill(before["web-0"], signal.SIGKILL)  # the last good set is still kept up
+    eventually(lambda: (s := house.worker("web-0"))["state"] == "Ready" and s["pid"] != before["web-0"])
+
+    house.kill_launcher()
+    house.up()  # and outlives a restart of everything
+    assert house.pids("web")["web-1"] == before["web-1"]
+
+    house.manifest("web", worker("ledger"), replicas=3)
+    house.ready("web", 3)
+    assert house.pids("web")["web-1"] == before["web-1"]
+    assert not house.api("GET", "/api/v1/status")[1]["sources"][0].get("error")
+
+    refused = house.cli("scale", "pool/web", "--replicas", "1")
+    assert refused.returncode == 5 and "--override" in refused.stderr
+    assert house.cli("scale", "pool/web", "--replicas", "1", "--override").returncode == 0
+    eventually(lambda: len(house.workers("web")) == 1)
+
+    house.signal(signal.SIGHUP)  # a rescan keeps the override
+    house.write("other.yaml", "# nothing yet\n")
+    assert len(house.workers("web")) == 1
+    (house.manifests / "web.yaml").unlink()  # without --prune nothing is taken away
+    eventually(lambda: house.api("GET", "/api/v1/status")[1]["sources"][0]["lastApplied"] != source["lastApplied"])
+    assert house.pool("web")
+
+
+def test_graceful_stop_leaves_an_empty_tree_whatever_the_cast_does(house: House) -> None:
+    cast = {
+        "ignore": worker("ignore-term"),
+        "stopped": worker("stop-self"),
+        "forking": worker("double-fork"),
+        "tree": worker("fork-tree", 2, 2),
+        "slow": worker("slow-exit", 0.3),
+        "wiped": worker("wipe-environ"),
+        "holding": worker("leave-children", 1),
+        "leaderless": worker("thread-leader-exit"),
+    }
+    for pool, command in cast.items():
+        house.manifest(pool, command, restart={"backoff": {"initial": "50ms", "max": "50ms"}})
+    house.up()
+    eventually(lambda: len({line.slot for line in house.ledger("start")}) == len(cast))
+    eventually(lambda: len(house.ledger("leaf")) == 4 and house.ledger("daemon"))
+    began = time.monotonic()
+    house.down()
+    assert time.monotonic() - began < 1 + 5
+    assert house.processes() == {}
+    assert {line.slot for line in house.ledger("stop")} >= {"slow-0", "stopped-0", "wiped-0"}
+    house.assert_single()
+    assert processes_of(str(house.path)) == {}

@@ -1,0 +1,425 @@
+"""Processes that behave badly, one pool each in a shared house (FAULTS P*)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.house import (
+    House,
+    alive,
+    eventually,
+    open_descriptors,
+    processes_of,
+    resident_bytes,
+    threads_state,
+    worker,
+)
+
+FAST = {"backoff": {"initial": "50ms", "max": "100ms", "jitter": 0}}
+SLOW = {"backoff": {"initial": "1h", "max": "1h"}}
+NEVER = {"policy": "Never"}
+
+
+def executable(path: Path, content: str | bytes, mode: int = 0o755) -> str:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return str(path)
+
+
+def failed_start(house: House, name: str) -> str:
+    """The message of a worker whose start failed."""
+
+    def look() -> str | None:
+        last = house.worker(f"{name}-0").get("lastExit") or {}
+        return str(last["message"]) if last.get("reason") == "StartFailed" else None
+
+    message = eventually(look, what=f"a failed start of {name}")
+    status = house.worker(f"{name}-0")
+    assert status["state"] == "Backoff" and status["nextStartAt"], status
+    return message
+
+
+# --- starts that fail ---
+
+
+def test_fault_P1_a_missing_program_is_named(shared: House, name: str) -> None:
+    shared.apply(name, ["/nowhere/program"], restart=SLOW)
+    message = failed_start(shared, name)
+    assert "/nowhere/program" in message and "no such file" in message.lower()
+
+
+def test_fault_P1_a_crlf_shebang_hints_at_the_interpreter(shared: House, name: str) -> None:
+    script = executable(shared.path / "crlf", "#!/bin/sh\r\nexit 0\r\n")
+    shared.apply(name, [script], restart=SLOW)
+    message = failed_start(shared, name)
+    assert script in message and "interpreter" in message and "CRLF" in message
+
+
+def test_fault_P2_a_missing_working_directory_is_told_from_a_missing_program(shared: House, name: str) -> None:
+    shared.apply(name, ["/bin/true"], template={"workingDir": "/nowhere/at-all"}, restart=SLOW)
+    assert "/nowhere/at-all" in failed_start(shared, name)
+    assert any("BadWorkdir" in f"{event['reason']} {event['message']}" for event in shared.events(f"worker/{name}-0"))
+
+
+def test_fault_P3_a_program_that_may_not_be_executed(shared: House, name: str) -> None:
+    shared.apply(name, [executable(shared.path / "plain", "#!/bin/sh\n", 0o644)], restart=SLOW)
+    assert "permission denied" in failed_start(shared, name).lower()
+
+
+def test_fault_P3_a_directory_is_not_a_program(shared: House, name: str) -> None:
+    (shared.path / "directory").mkdir(exist_ok=True)
+    shared.apply(name, [str(shared.path / "directory")], restart=SLOW)
+    assert "permission denied" in failed_start(shared, name).lower()
+
+
+def test_fault_P4_a_file_that_is_no_program(shared: House, name: str) -> None:
+    shared.apply(name, [executable(shared.path / "noexec", b"\x00\x01\x02 not a program")], restart=SLOW)
+    assert "format" in failed_start(shared, name).lower()
+
+
+def test_fault_P6_a_program_that_is_being_overwritten_runs_once_the_writer_is_done(shared: House, name: str) -> None:
+    program = Path(executable(shared.path / "busy", Path("/bin/sleep").read_bytes()))
+    with open(program, "ab"):
+        shared.apply(name, [str(program), "1000"], restart=FAST)
+        eventually(lambda: "busy" in str(shared.worker(f"{name}-0").get("lastExit", "")).lower())
+    shared.ready(name, 1)
+
+
+def test_fault_P8_no_more_processes_allowed_backs_off_and_recovers(shared: House, name: str, root: None) -> None:
+    pids = Path("/sys/fs/cgroup/pids")
+    if not (pids / "cgroup.procs").exists():
+        pytest.skip("needs the pids controller of cgroup v1")
+    cgroup = pids / f"test-{shared.path.name}"
+    cgroup.mkdir()
+    launcher = shared.launcher
+    home = Path(f"/proc/{launcher}/cgroup").read_text().split(":pids:")[1].split("\n")[0]
+    try:
+        (cgroup / "cgroup.procs").write_text(str(launcher))
+        (cgroup / "pids.max").write_text("1")
+        shared.apply(name, worker("ledger"), replicas=2, restart=FAST)
+        message = failed_start(shared, name)
+        assert "resource temporarily unavailable" in message.lower(), message
+        assert shared.launcher == launcher and shared.serving()
+        (cgroup / "pids.max").write_text("max")
+        workers = shared.ready(name, 2)
+    finally:
+        (cgroup / "pids.max").write_text("max")
+        for pid in (cgroup / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (pids / home.strip("/") / "cgroup.procs").write_text(pid)
+        with contextlib.suppress(OSError):
+            eventually(lambda: not (cgroup / "cgroup.procs").read_text(), 2)
+        cgroup.rmdir()
+    assert all(alive(pid) for pid in workers.values())
+
+
+def test_fault_P9_L12_a_launcher_without_descriptors_still_stops_and_reaps(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"), replicas=2, restart=FAST)
+    before = shared.ready(name, 2)
+    limits = resource.prlimit(shared.launcher, resource.RLIMIT_NOFILE)
+    highest = max(int(fd) for fd in os.listdir(f"/proc/{shared.launcher}/fd"))
+    try:
+        resource.prlimit(shared.launcher, resource.RLIMIT_NOFILE, (3, limits[1]))
+        shared.apply(f"{name}-more", worker("ledger"), restart=FAST)
+        assert "too many open files" in failed_start(shared, f"{name}-more").lower()
+        shared.apply(name, worker("ledger"), replicas=1, restart=FAST)
+        eventually(lambda: not alive(before[f"{name}-1"]), what="a stop without descriptors")
+        eventually(lambda: f"{name}-1" not in shared.workers(name))
+        assert alive(before[f"{name}-0"])
+    finally:
+        resource.prlimit(shared.launcher, resource.RLIMIT_NOFILE, limits)
+    shared.ready(f"{name}-more", 1)
+    shared.delete(f"{name}-more")
+    assert highest < limits[0]
+
+
+def test_fault_P10_an_exit_faster_than_the_bookkeeping_is_seen(shared: House, name: str) -> None:
+    shared.apply(name, ["/bin/true"], replicas=5, restart=NEVER)
+    eventually(lambda: {s["state"] for s in shared.workers(name).values()} == {"Completed"})
+    assert all(status["lastExit"]["code"] == 0 for status in shared.workers(name).values())
+
+
+# --- stops ---
+
+
+def stopped(house: House, name: str, bound_s: float) -> list[int]:
+    """Deletes a pool and returns which of its processes are left; asserts the bound."""
+    mark = f"RECONCILER_POOL={name}\0"
+    assert processes_of(mark)
+    began = time.monotonic()
+    house.delete(name)
+    assert time.monotonic() - began < bound_s
+    return [*processes_of(mark)]
+
+
+def test_fault_P13_a_worker_that_ignores_sigterm_is_killed_after_its_grace(shared: House, name: str) -> None:
+    shared.apply(name, worker("ignore-term"), grace="500ms")
+    shared.ready(name, 1)
+    eventually(lambda: shared.ledger("start", f"{name}-0"))
+    began = time.time()
+    assert stopped(shared, name, 0.5 + 5) == []
+    assert len(shared.ledger("term", f"{name}-0")) == 1
+    assert time.time() - began >= 0.5
+
+
+def test_fault_P14_a_stopped_worker_hears_sigterm_and_ends_by_itself(shared: House, name: str) -> None:
+    shared.apply(name, worker("stop-self"), grace="10s")
+    (pid,) = shared.ready(name, 1).values()
+    eventually(lambda: threads_state(pid) == "T")
+    assert stopped(shared, name, 5) == []
+    assert shared.ledger("stop", f"{name}-0")
+
+
+def test_fault_P17_what_escaped_by_a_double_fork_is_stopped_too(shared: House, name: str) -> None:
+    shared.apply(name, worker("double-fork"))
+    shared.ready(name, 1)
+    (daemon,) = eventually(lambda: shared.ledger("daemon", f"{name}-0"))
+    assert alive(daemon.pid)
+    assert stopped(shared, name, 6) == []
+    assert not alive(daemon.pid)
+
+
+def test_a_tree_of_deaf_processes_is_stopped_whole(shared: House, name: str) -> None:
+    shared.apply(name, worker("fork-tree", 3, 2))
+    shared.ready(name, 1)
+    eventually(lambda: len(shared.ledger("leaf", f"{name}-0")) == 8)
+    assert len(processes_of(f"RECONCILER_POOL={name}\0")) == 15
+    assert stopped(shared, name, 6) == []
+
+
+def test_a_worker_that_wiped_its_environment_is_stopped_whole(shared: House, name: str) -> None:
+    shared.apply(name, worker("wipe-environ"))
+    (pid,) = shared.ready(name, 1).values()
+    eventually(lambda: shared.ledger("wiped", f"{name}-0"))
+    shared.delete(name)
+    assert not alive(pid)
+
+
+def test_fault_P18_children_of_an_ended_worker_go_before_the_next_start(shared: House, name: str) -> None:
+    shared.apply(name, worker("leave-children", 2), restart=FAST)
+    eventually(lambda: len(shared.ledger("start", f"{name}-0")) >= 3, what="three starts")
+    shared.delete(name)
+    assert not shared.ledger("DOUBLE", f"{name}-0"), "a start before the slot was empty"
+    assert not any(alive(line.pid) for line in shared.ledger("child", f"{name}-0"))
+
+
+def test_fault_P19_an_open_stdout_in_a_grandchild_delays_nothing(shared: House, name: str) -> None:
+    shared.apply(name, worker("setsid-hold-pipe", 3), restart=NEVER)
+    status = eventually(lambda: (s := shared.worker(f"{name}-0")).get("state") == "Failed" and s, 3)
+    assert status["lastExit"]["code"] == 3
+
+
+def test_fault_P20_orphans_of_a_worker_do_not_become_zombies(shared: House, name: str) -> None:
+    shared.apply(name, worker("zombies", 3))
+    (pid,) = shared.ready(name, 1).values()
+
+    def adopted_zombies() -> list[str]:
+        return [
+            child
+            for child in Path(f"/proc/{shared.launcher}/task/{shared.launcher}/children").read_text().split()
+            if not alive(int(child))
+        ]
+
+    eventually(lambda: len(_children_in_state(pid, "Z")) == 4)
+    time_left = eventually(lambda: not adopted_zombies(), 5)
+    assert time_left and alive(pid)
+
+
+def _children_in_state(pid: int, state: str) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if threads_state(child) == state]
+
+
+def test_fault_P21_a_process_whose_first_thread_ended_is_alive(shared: House, name: str) -> None:
+    shared.apply(name, worker("thread-leader-exit"))
+    (pid,) = shared.ready(name, 1).values()
+    eventually(lambda: threads_state(pid) == "Z")
+    assert shared.worker(f"{name}-0")["state"] == "Ready"
+    assert len(shared.ledger("start", f"{name}-0")) == 1
+    assert stopped(shared, name, 6) == []
+
+
+def test_fault_P22_no_signal_reaches_a_process_that_has_a_workers_old_pid(shared: House, name: str, root: None) -> None:
+    last_pid = Path("/proc/sys/kernel/ns_last_pid")
+    if not os.access(last_pid, os.W_OK):
+        pytest.skip("needs to write ns_last_pid")
+    shared.apply(name, worker("ledger"), restart=SLOW)
+    (pid,) = shared.ready(name, 1).values()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: shared.worker(f"{name}-0").get("lastExit"))
+    stranger = 0
+    for _ in range(50):
+        last_pid.write_text(str(pid - 1))
+        stranger = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+        if stranger == pid:
+            break
+        os.kill(stranger, signal.SIGKILL)
+        os.waitpid(stranger, 0)
+    try:
+        if stranger != pid:
+            pytest.skip("needs a pid that nobody else takes")
+        shared.delete(name)
+        assert alive(stranger)
+    finally:
+        with contextlib.suppress(OSError):
+            os.kill(stranger, signal.SIGKILL)
+            os.waitpid(stranger, 0)
+
+
+# --- what they are born with, and what they do to their output ---
+
+
+def test_fault_P36_a_worker_may_delete_its_own_directory(shared: House, name: str) -> None:
+    shared.apply(name, worker("cwd-delete"))
+    (pid,) = shared.ready(name, 1).values()
+    eventually(lambda: os.readlink(f"/proc/{pid}/cwd").endswith("(deleted)"))
+    assert os.readlink(f"/proc/{shared.launcher}/cwd") == "/"
+    assert stopped(shared, name, 6) == []
+
+
+@pytest.fixture(scope="module")
+def born(shared: House) -> Iterator[dict[str, Any]]:
+    """What a worker found at its birth."""
+    shown = shared.path / "shown"
+    ports = [{"name": "http", "base": 18000}]
+    shared.apply("born", worker("show", shown), replicas=1, template={"ports": ports}, env={"GIVEN": "$(PORT)/x"})
+    eventually(shown.exists)
+    yield json.loads(shown.read_text())
+    shared.delete("born")
+
+
+def test_fault_P37_a_worker_has_three_descriptors_and_no_others(born: dict[str, Any]) -> None:
+    assert born["fds"] == [0, 1, 2]
+    assert born["stdin"] == "/dev/null"
+
+
+def test_fault_P38_a_worker_has_a_clean_signal_mask(shared: House, name: str) -> None:
+    status = shared.path / "signals"
+    shared.apply(name, ["/bin/sh", "-c", f"cat /proc/$$/status >{status}.new; mv {status}.new {status}; sleep 1000"])
+    eventually(status.exists)
+    found = dict(line.split(":\t") for line in status.read_text().splitlines() if line.startswith("Sig"))
+    assert int(found["SigBlk"], 16) == 0 and int(found["SigIgn"], 16) == 0
+
+
+def test_fault_P39_a_worker_is_born_into_a_clean_world(born: dict[str, Any]) -> None:
+    assert born["session"] and born["group"] and born["tty"] == 0
+    assert (born["umask"], born["cwd"], born["nice"]) == (0o022, "/", 0)
+    env = born["env"]
+    assert env["RECONCILER_POOL"] == "born" and env["RECONCILER_ORDINAL"] == "0"
+    assert env["RECONCILER_WORKER"] == "born-0" and env["RECONCILER_INSTANCE"]
+    assert (env["PORT"], env["PORT_HTTP"], env["GIVEN"]) == ("18000", "18000", "18000/x")
+    assert {"HOME", "USER", "LOGNAME", "SHELL", "PATH"} <= set(env)
+    allowed = {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LEDGER", "GIVEN", "PORT", "PORT_HTTP", "LC_CTYPE"}
+    leaked = {key for key in env if key not in allowed and not key.startswith("RECONCILER_")}
+    assert not leaked
+    assert not {"RECONCILER_CRASH_AT", "RECONCILER_STATE", "RECONCILER_LAUNCHER_FD", "RECONCILER_API_FD"} & set(env)
+
+
+def test_output_of_any_kind_is_kept_as_it_is(shared: House, name: str) -> None:
+    shared.apply(f"{name}-g", worker("garbage"))
+    shared.apply(f"{name}-n", worker("no-newline", 3 << 20))
+    shared.apply(f"{name}-f", worker("flood", 5 << 20))
+    shared.apply(f"{name}-c", worker("close-stdio"))
+    for suffix in "gnfc":
+        shared.ready(f"{name}-{suffix}", 1)
+    eventually(lambda: len([line for line in shared.ledger("flooded") if line.slot.startswith(name)]) == 2)
+
+    def logged(suffix: str) -> bytes:
+        import http.client
+
+        from tests.real.house import _Connection
+
+        connection: http.client.HTTPConnection = _Connection(shared.state / "run" / "api.sock", 10)
+        connection.request("GET", f"/api/v1/workers/{name}-{suffix}-0/logs")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read()
+
+    assert logged("g") == b"\x1b[2J\x1b]0;owned\x07\xff\xfe\x00bad\n"
+    assert len(logged("n")) == 3 << 20
+    assert logged("f").count(b"\n") == (5 << 20) // 100
+    assert logged("c") == b""
+    for suffix in "gnfc":
+        shared.delete(f"{name}-{suffix}")
+
+
+def test_a_flood_is_rotated_and_loses_no_line(shared: House, name: str) -> None:
+    logs = {"destination": "File", "maxSize": "1Mi", "maxFiles": 50}
+    shared.apply(name, ["/bin/sh", "-c", "seq 1 600000; exec sleep 1000"], template={"logs": logs})
+    shared.ready(name, 1)
+
+    def whole() -> bool:
+        _, text = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
+        return str(text).splitlines()[-1:] == ["600000"]
+
+    eventually(whole, 20)
+    rotated = eventually(lambda: [p for p in (shared.state / "logs").rglob(f"*{name}*") if p.is_file()][1:], 10)
+    assert rotated and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in rotated)
+    _, text = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
+    assert [int(line) for line in str(text).splitlines()] == list(range(1, 600_001))
+
+
+def test_fault_P49_L11_hundreds_of_exits_at_once_are_all_seen(shared: House, name: str) -> None:
+    shared.apply(name, ["/bin/sleep", "1000"], replicas=300, restart=FAST)
+    before = shared.ready(name, 300, 30)
+    os.kill(shared.launcher, signal.SIGSTOP)  # SIGCHLD after SIGCHLD is lost meanwhile
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    os.kill(shared.launcher, signal.SIGCONT)
+
+    def all_new() -> bool:
+        now = shared.workers(name)
+        return len(now) == 300 and all(s["state"] == "Ready" and s["pid"] != before[w] for w, s in now.items())
+
+    eventually(all_new, 30)
+    last = [status["lastExit"] for status in shared.workers(name).values()]
+    assert all(exit_["signal"] == "SIGKILL" and exit_["reason"] == "KilledExternally" for exit_ in last)
+    shared.delete(name, 30)
+    assert processes_of(f"RECONCILER_POOL={name}\0") == {}
+
+
+def test_fault_L17_memory_and_descriptors_of_the_launcher_do_not_grow(shared: House, name: str) -> None:
+    shared.apply(name, replicas=8)
+
+    def run(count: int) -> None:
+        tasks = [{"command": ["/bin/true"]}] * 100
+        for _ in range(count // 100):
+            status, _ = shared.api("POST", f"/api/v1/pools/{name}/tasks", tasks)
+            assert status == 201
+        eventually(lambda: shared.pool(name)["tasks"]["pending"] + shared.pool(name)["tasks"]["running"] == 0, 60)
+
+    run(500)
+    before, descriptors = resident_bytes(shared.launcher), open_descriptors(shared.launcher)
+    run(3000)
+    assert resident_bytes(shared.launcher) - before < 1 << 20
+    eventually(lambda: open_descriptors(shared.launcher) <= descriptors, 5)
+
+
+def test_a_worker_runs_as_the_user_it_is_given(shared: House, name: str, root: None) -> None:
+    (shared.path / "ledger").touch()
+    (shared.path / "ledger").chmod(0o666)
+    shown = shared.path / "as-nobody"
+    shown.mkdir(mode=0o777)
+    shown.chmod(0o777)
+    (shared.path / "slots").mkdir(exist_ok=True)
+    (shared.path / "slots").chmod(0o777)
+    if not os.stat(sys.executable).st_mode & 0o005:
+        pytest.skip("needs a Python that nobody may run")
+    shared.apply(name, worker("show", shown / "shown"), template={"user": "nobody"})
+    shared.ready(name, 1)
+    found = json.loads(eventually(lambda: (shown / "shown").exists() and (shown / "shown").read_text()))
+    assert (found["uid"], found["fds"]) == (65534, [0, 1, 2])
+    assert found["env"]["USER"] == "nobody"
+    assert stopped(shared, name, 6) == []
