@@ -13,8 +13,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
-from collections.abc import Sequence
 from typing import NamedTuple
 
 _COLLAPSE_RANGE = 8
@@ -82,9 +80,9 @@ def prune_starts(directory: str, keep: int) -> None:
     """Keeps the files of the newest `keep` starts of a worker; with them go their rotated parts."""
     starts: dict[int, list[str]] = {}
     for name in _names(directory):
-        number = re.match(r"(\d+)\.log", name)
-        if number is not None:
-            starts.setdefault(int(number.group(1)), []).append(name)
+        found = re.match(r"(\d+)\.log", name)
+        if found is not None:
+            starts.setdefault(int(found.group(1)), []).append(name)
     for number in sorted(starts, reverse=True)[keep:]:
         for name in starts[number]:
             os.unlink(os.path.join(directory, name))
@@ -98,20 +96,6 @@ def parts(path: str) -> list[str]:
     ]
     found = [f"{path}.{number}" for number in sorted(numbers, reverse=True)]
     return [*found, path] if os.path.exists(path) else found
-
-
-def remove_all(paths: Sequence[str]) -> None:
-    """Removes files that may be gone already."""
-    for path in paths:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            continue
-
-
-def remove_tree(path: str) -> None:
-    """Removes a log directory that may be gone already."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _names(directory: str) -> list[str]:

@@ -36,7 +36,7 @@ from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
 from reconciler.resources.units import to_ms
-from reconciler.resources.worker import Worker
+from reconciler.resources.worker import Worker, WorkerSpec
 from reconciler.runtime.observer import Observer
 from reconciler.runtime.queues import Queues
 from reconciler.store.base import Store
@@ -77,10 +77,7 @@ class Executor:
     def _act(self, action: Action, world: World, now: datetime) -> None:
         match action:
             case Create(object=obj, free_ports=names):
-                if names and isinstance(obj, Worker):
-                    ports = {**obj.spec.ports, **{name: self._host.free_port() for name in names}}
-                    obj = obj.changed(spec=obj.spec.changed(ports=ports))
-                self._store.create(obj)
+                self._store.create(obj.changed(spec=self._with_ports(obj.spec, names)) if names else obj)
             case Delete(key=key, reason=reason):
                 current = self._store.get(STORED[key.kind], key.name)
                 if current is not None and current.metadata.deleted_at is None:
@@ -90,11 +87,11 @@ class Executor:
                 gone = self._store.remove(key)
                 if isinstance(gone, Worker):
                     self._host.remove_logs([f"w/{gone.metadata.uid}"])
-            case SetSpec(key=key, spec=spec, reason=reason):
+            case SetSpec(key=key, spec=spec, reason=reason, free_ports=names):
                 current = self._store.get(STORED[key.kind], key.name)
                 if current is not None:
                     log.info("change %s (%s)", key, reason)
-                    self._store.update(current.changed(spec=spec))
+                    self._store.update(current.changed(spec=self._with_ports(spec, names)))
             case SetStatus(key=key, status=status):
                 self._store.set_status(key, status)
             case Spawn(key=key, instance=instance, template_hash=template_hash, status=status, reason=reason):
@@ -121,6 +118,9 @@ class Executor:
                 self._store.add_event(happened)
             case _:
                 assert_never(action)
+
+    def _with_ports(self, spec: WorkerSpec, names: Sequence[str]) -> WorkerSpec:
+        return spec.changed(ports={**spec.ports, **{name: self._host.free_port() for name in names}})
 
     def _ask(self, worker: Worker, instance: str, template_hash: str, world: World, now: datetime) -> None:
         pool = worker.spec.pool

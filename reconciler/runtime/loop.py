@@ -28,6 +28,8 @@ from reconciler.launcher.protocol import Message
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker
 from reconciler.runtime.executor import Executor
 from reconciler.runtime.observer import Observer
@@ -100,16 +102,31 @@ class Loop:
             queue.submit(record)
         self._tasks_changed(pool)
 
-    def recall(self, record: TaskRecord) -> None:
-        """Asks the launcher to give back a claimed task that may not have begun."""
-        self._link.send([["recall", [task_key(record.id)]]])
+    def cancel(self, task_id: int) -> TaskRecord | None:
+        """Ends a live task, wherever it stands; None if there is no live one of that number."""
+        found = self.queues.find(task_id)
+        if found is None:
+            return None
+        queue, record = found
+        if not queue.cancel(record, to_ms(self._clock.now())) and record.state is TaskState.PENDING:
+            self._recall([record.id])
+        self._tasks_changed(queue.pool)
+        return record
 
     def set_mode(self, mode: Mode) -> None:
         """Stops, or hurries to stop, everything."""
         if self.world.mode is not mode:
+            if self.world.mode is Mode.RUNNING:
+                for queue in self.queues:
+                    self._recall(queue.end_all())
             self.world.mode = mode
             self._plan_everything()
             self._wake()
+
+    def _recall(self, ids: Sequence[int]) -> None:
+        """Asks the launcher to give back claimed tasks that may not have begun."""
+        if ids:
+            self._link.send([["recall", [task_key(task_id) for task_id in ids]]])
 
     # the turn
 

@@ -9,6 +9,7 @@ after any death the launcher's list is written down like any other news, and eve
 
 from __future__ import annotations
 
+import json
 import signal as signals
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,9 +17,11 @@ from typing import Any
 
 from reconciler.controllers import tasks as task_policy
 from reconciler.launcher.protocol import Exit
+from reconciler.policies import start_failure
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key
-from reconciler.resources.pool import Pool, Retry
+from reconciler.resources.pool import Pool, Retry, Template
+from reconciler.resources.revision import Revision, revision_name
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms
 from reconciler.resources.worker import LastExit, Process, Reason, Worker, WorkerStatus
@@ -136,6 +139,8 @@ class Observer:
             return
         status = worker.status
         last = last_exit(exit_, instance, asked=status.stopping is not None)
+        if "failed" in exit_:
+            last = last.changed(message=self._why_no_start(worker.spec.pool, status.template_hash, exit_["failed"]))
         nothing_lives = "failed" in exit_ or exit_.get("unknown") in ("reboot", "lost")
         changes: dict[str, Any] = {
             "process": Process.NONE if nothing_lives else Process.EMPTYING,
@@ -161,6 +166,8 @@ class Observer:
         )
         at_ms = exit_.get("at_ms", 0)
         ended = last_exit(exit_, instance, asked=False)
+        if "failed" in exit_:
+            ended = ended.changed(message=self._why_no_task(record, exit_["failed"]))
         pool = self._store.get(Pool, record.pool)
         retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
         reason = Reason.TIMED_OUT if record.id in queue.overran else ended.reason
@@ -216,6 +223,19 @@ class Observer:
         self.socket_failures[name] = text
         message = f"socket {socket} cannot be opened: {text} (errno {errno})"
         self._store.add_event(event(Key("Pool", pool), "SocketFailed", message, self._now, warning=True))
+
+    def _why_no_start(self, pool: str, template_hash: str, failed: Sequence[Any]) -> str:
+        step, errno, text = failed
+        revision = self._store.get(Revision, revision_name(pool, template_hash))
+        template = revision.spec.template if revision is not None else Template()
+        return start_failure.explain(step, errno, text, (template.command or [""])[0], template.working_dir)
+
+    def _why_no_task(self, record: TaskRecord, failed: Sequence[Any]) -> str:
+        step, errno, text = failed
+        spec = record.spec or self._store.tasks.specs([record.id]).get(record.id) or "{}"
+        pool = self._store.get(Pool, record.pool)
+        directory = pool.spec.template.working_dir if pool is not None else "/"
+        return start_failure.explain(step, errno, text, json.loads(spec).get("command", [""])[0], directory)
 
     # after a restart of either side
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from reconciler.controllers.base import Overdue
 from reconciler.resources.task import TaskState
 from reconciler.store.base import TaskRecord, Tasks
-
-_NEVER = 1 << 62
 
 
 class TaskQueue:
@@ -40,7 +38,7 @@ class TaskQueue:
         self._ends: list[tuple[int, int, int, bool]] = []  # at, id, attempt, kill
         self._claimed = 0
         self._waiting = 0
-        self._started = 0
+        self._running: dict[int, TaskRecord] = {}
 
     def load(self, record: TaskRecord) -> None:
         """A task from an earlier life of the controller; claims are settled by what the launcher says."""
@@ -84,8 +82,7 @@ class TaskQueue:
 
     def began(self, record: TaskRecord, pid: int, slot: int, started_ms: int) -> None:
         """The launcher has started it. Memory only: after a crash the launcher says so again."""
-        if record.state is not TaskState.RUNNING:
-            self._started += 1
+        self._running[record.id] = record
         record.state = TaskState.RUNNING
         record.attempts = record.claim
         record.pid, record.slot, record.started_ms = pid, slot, started_ms
@@ -133,6 +130,12 @@ class TaskQueue:
             heapq.heappush(self._ends, (0, record.id, record.claim, False))
         return False
 
+    def end_all(self) -> list[int]:
+        """The daemon stops: what runs has to end; returns what the launcher may not have begun yet."""
+        for record in self._running.values():
+            heapq.heappush(self._ends, (0, record.id, record.claim, False))
+        return [record.id for record in self.live.values() if record.claim and record.id not in self._running]
+
     def instance(self, record: TaskRecord) -> str:
         """The name of the try that has been claimed; unique over all state directories of the host."""
         return f"{self._store_id}.{record.id}.{record.claim}"
@@ -142,7 +145,7 @@ class TaskQueue:
         record = self.live.get(overdue.id)
         self._ends = [end for end in self._ends if end[1] != overdue.id]
         heapq.heapify(self._ends)
-        if record is not None and not record.cancelling:
+        if record is not None and record.timeout_ms and now_ms - record.started_ms >= record.timeout_ms:
             self.overran.add(record.id)
         if record is not None and not overdue.kill:
             heapq.heappush(self._ends, (now_ms + self.grace_ms, record.id, record.claim, True))
@@ -204,12 +207,17 @@ class TaskQueue:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Tasks by state; those that run are still Pending on disk."""
+        """Tasks by state; most of those that run are still Pending on disk."""
         found = {state.value: count for state, count in self._tasks.counts(self.pool).items()}
-        pending = TaskState.PENDING.value
-        found[pending] = found.get(pending, 0) - self._started
-        found[TaskState.RUNNING.value] = found.get(TaskState.RUNNING.value, 0) + self._started
+        pending, running = TaskState.PENDING.value, TaskState.RUNNING.value
+        found[pending] = found.get(pending, 0) + found.get(running, 0) - len(self._running)
+        found[running] = len(self._running)
         return found
+
+    @property
+    def running(self) -> Iterable[TaskRecord]:
+        """What runs now."""
+        return self._running.values()
 
     def _line_up(self, record: TaskRecord) -> None:
         if record.due_ms:
@@ -223,8 +231,7 @@ class TaskQueue:
         """The try is over, whatever follows."""
         self._claimed -= 1
         self.overran.discard(record.id)
-        if record.state is TaskState.RUNNING:
-            self._started -= 1
+        self._running.pop(record.id, None)
         record.claim = 0
 
     def _open(self, task_id: int) -> bool:

@@ -1,0 +1,459 @@
+"""The controller process: the one place that names every concrete part and joins them.
+
+    launcher --socketpair--> SocketLink -> Loop <- API (uvicorn on the launcher's listening socket)
+                                            |
+                              SqliteStore, sources, log rotation
+
+Started by the launcher, never by hand:  python -m reconciler.daemon --state DIR [--prune] [--once] [SOURCE...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import hashlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reconciler import __version__
+from reconciler.api.app import create_app
+from reconciler.api.base import LogFile
+from reconciler.api.server import serve
+from reconciler.backends import logs
+from reconciler.backends.launch import task_log, worker_log
+from reconciler.backends.local import LocalHost, SocketLink
+from reconciler.clock import SystemClock
+from reconciler.controllers.base import Mode
+from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, StoreBroken, Unavailable
+from reconciler.launcher import protocol
+from reconciler.resources.meta import Key, Status
+from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown, Pool, Tasks
+from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
+from reconciler.resources.units import format_moment, to_ms
+from reconciler.resources.worker import Process, State, Worker
+from reconciler.runtime.loop import Loop
+from reconciler.runtime.rotation import Rotation
+from reconciler.runtime.sources import DirectorySource
+from reconciler.store.base import StoreFull, TaskRecord
+from reconciler.store.sqlite import SqliteStore
+
+log = logging.getLogger("reconciler")
+
+EXIT_STATE_UNUSABLE = 78
+"""The launcher does not start another controller then."""
+EXIT_START_ANOTHER = 75
+
+_SETTLED = {State.RUNNING, State.READY, State.BACKOFF, State.FAILED, State.COMPLETED, State.STOP_STUCK, State.UNKNOWN}
+_BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
+
+HEARTBEAT_S = 1.0
+
+
+class Controller:
+    """The running daemon, as the API sees it."""
+
+    def __init__(self, state: Path, sources: Sequence[str], prune: bool, once: bool) -> None:
+        self.clock = SystemClock()
+        self.store = SqliteStore(state, self.clock)
+        self._state = state
+        self._once = once
+        self._asyncio = asyncio.get_running_loop()
+        self._started_at = self.clock.now()
+        self._turn_planned = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed: list[asyncio.Future[None]] = []
+        self._finished = asyncio.Event()
+        self._finish_code: int | None = None
+        self._converged = False
+        self._first_list = asyncio.Event()
+        api_fd = int(os.environ["RECONCILER_API_FD"])
+        self._api = socket.socket(fileno=api_fd)
+        launcher = socket.socket(fileno=int(os.environ["RECONCILER_LAUNCHER_FD"]))
+        self._link = SocketLink(launcher, self._from_launcher, self._launcher_gone)
+        self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._wake)
+        self.sources = [
+            DirectorySource(source, prune, self.store, self.clock, self._committed_future) for source in sources
+        ]
+        self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
+
+    async def run(self) -> None:
+        """Serves until it is told to end or the launcher is gone."""
+        self._link.send([["hello", protocol.VERSION], ["list"]])
+        await self._first_list.wait()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(serve(create_app(self), self._api, self._serving)),
+                group.create_task(self._rotation.run()),
+                group.create_task(self._heartbeat()),
+                *(group.create_task(source.run()) for source in self.sources),
+            ]
+            gc.collect()
+            gc.freeze()
+            await self._finished.wait()
+            for task in tasks:
+                task.cancel()
+        self.store.close()
+
+    # turns
+
+    def _wake(self) -> None:
+        if not self._turn_planned:
+            self._turn_planned = True
+            self._asyncio.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_planned = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.loop.turn()
+        if self.loop.observer.settled:
+            self._first_list.set()
+        self._after_turn()
+        if self.loop.ready:
+            self._wake()
+        else:
+            wait_s = (self.loop.next_at - self.clock.now()).total_seconds()
+            self._timer = self._asyncio.call_later(max(0.0, wait_s), self._wake)
+
+    def _after_turn(self) -> None:
+        waiting, self._changed = self._changed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        if self.loop.wants_rescan:
+            self.loop.wants_rescan = False
+            self.rescan()
+        terminations = self.loop.observer.terminations
+        if terminations == 1:
+            self.loop.set_mode(Mode.STOPPING)
+        elif terminations > 1:
+            self.loop.set_mode(Mode.HURRYING)
+        if self.loop.world.mode is not Mode.RUNNING:
+            if self.loop.idle and self._nothing_runs():
+                self._finish(0)
+        elif not self._converged and self.loop.idle and all(source.first.is_set() for source in self.sources):
+            self._look_whether_converged()
+
+    def _from_launcher(self, messages: list[list[Any]]) -> None:
+        self.loop.receive(messages)
+
+    def _launcher_gone(self, why: str) -> None:
+        if self._finish_code is None:
+            print(f"reconciler: {why}: the controller ends, what runs keeps running", file=sys.stderr, flush=True)
+            os._exit(1)
+        self._finished.set()
+
+    def _nothing_runs(self) -> bool:
+        return all(w.status.process is Process.NONE for w in self.store.all(Worker)) and not any(
+            queue.claimed for queue in self.loop.queues
+        )
+
+    def _finish(self, code: int) -> None:
+        """Tells the launcher to end, once; it ends this process."""
+        if self._finish_code is None:
+            self._finish_code = code
+            self.store.commit()
+            self._link.send([["finish", code]])
+            self._asyncio.call_later(0.2, self._finished.set)
+
+    # convergence
+
+    def _serving(self) -> None:
+        self._link.send([["serving"]])
+        if not self._restarted:
+            print(f"ready: socket {self._state / 'run' / 'api.sock'}", file=sys.stderr, flush=True)
+        self._wake()
+
+    @property
+    def _restarted(self) -> bool:
+        """Whether this launcher has had a controller before."""
+        return bool(self.loop.observer.launcher.get("controllerRestarts"))
+
+    def _look_whether_converged(self) -> None:
+        workers = self.store.all(Worker)
+        pools = self.store.all(Pool)
+        if any(w.status.state not in _SETTLED or w.metadata.deleted_at is not None for w in workers):
+            return
+        if any(p.status.observed_generation != p.metadata.generation or p.metadata.deleted_at for p in pools):
+            return
+        self._converged = True
+        observer = self.loop.observer
+        if not self._restarted:
+            line = f"adopted {observer.adopted}, started {self.loop.executor.started}, unknown {observer.unknown}"
+            print(line, file=sys.stderr, flush=True)
+        if self._once:
+            bad = [w for w in workers if w.status.state in _BAD]
+            for worker in bad:
+                print(f"{worker.key} is {worker.status.state}", file=sys.stderr, flush=True)
+            self._finish(1 if bad or any(source.error for source in self.sources) else 0)
+
+    async def _heartbeat(self) -> None:
+        """Looks once a second whether the ground is still there."""
+        path = str(self._state / "run" / "api.sock")
+        inode = os.stat(path).st_ino
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            self.store.heartbeat()
+            if self.loop.idle:
+                self.store.idle()
+            try:
+                if os.stat(path).st_ino == inode:
+                    continue
+            except FileNotFoundError:
+                pass
+            log.warning("%s is gone: the controller starts again to serve on a new one", path)
+            self.store.commit()
+            os._exit(EXIT_START_ANOTHER)
+
+    # what the API asks for
+
+    def _committed_future(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._asyncio.create_future()
+
+        def done() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def failed(error: StoreFull) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        self.loop.when_durable(done, failed)
+        return future
+
+    async def committed(self) -> None:
+        """Returns when all that was staged before the call is durable. Raises StoreFull; nothing was acknowledged then."""
+        await self._committed_future()
+
+    async def changed(self) -> None:
+        """Returns after the next turn."""
+        future: asyncio.Future[None] = self._asyncio.create_future()
+        self._changed.append(future)
+        await future
+
+    def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
+        """Stages the tasks, all or none; the caller answers after `committed`."""
+        found = self.store.get(Pool, pool)
+        if found is None:
+            raise NotFound(f"there is no pool/{pool}", "`reconciler get pools` lists what there is")
+        if found.spec.tasks is None:
+            raise Refused(f"pool/{pool} takes no tasks", "give it `tasks: {mode: PerTask}`, or choose another pool")
+        if found.metadata.deleted_at is not None or self.loop.world.mode is not Mode.RUNNING:
+            raise Unavailable(f"pool/{pool} is being stopped and takes no new tasks")
+        if self.loop.degraded:
+            raise Unavailable(
+                f"tasks cannot be made durable now: {self.loop.degraded}", "free space on the state's disk"
+            )
+        queue = self.loop.queues.of(pool)
+        if queue.waiting + len(submissions) > found.spec.tasks.queue_limit:
+            limit = found.spec.tasks.queue_limit
+            raise QueueFull(
+                f"pool/{pool} has {queue.waiting} tasks waiting and takes at most {limit}",
+                "submit later, or raise spec.tasks.queueLimit",
+            )
+        now_ms = to_ms(self.clock.now())
+        answers: list[TaskRecord] = []
+        new: dict[str | int, TaskRecord] = {}
+        for submission in submissions:
+            record = self._record(pool, found.spec.tasks, submission, now_ms)
+            key = record.idempotency_key
+            if key is not None:
+                twin = new.get(key) or self._twin(pool, key)
+                if twin is not None:
+                    if twin.digest != record.digest:
+                        raise Conflict(
+                            f"idempotency key {key!r} belongs to task/{twin.id}, which is another task",
+                            "use a new key for new work",
+                        )
+                    answers.append(twin)
+                    continue
+            record.id = self.store.tasks.next_id()
+            new[key if key is not None else record.id] = record
+            answers.append(record)
+        self.loop.submit(pool, list(new.values()))
+        return answers
+
+    def _twin(self, pool: str, idempotency_key: str) -> TaskRecord | None:
+        return self.store.tasks.by_key(pool, idempotency_key)
+
+    def _record(self, pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> TaskRecord:
+        spec: dict[str, Any] = {"pool": pool, "command": submission.command}
+        if submission.env:
+            spec["env"] = submission.env
+        if submission.payload is not None:
+            spec["payload"] = submission.payload
+        if submission.idempotency_key is not None:
+            spec["idempotencyKey"] = submission.idempotency_key
+        text = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+        if len(text) > MAX_PAYLOAD_BYTES:
+            raise Refused(f"a task of {len(text)} bytes, more than {MAX_PAYLOAD_BYTES}", "pass a file's name instead")
+        if submission.payload is not None:
+            payload = json.dumps(submission.payload, separators=(",", ":"))
+            if len(payload) > MAX_ARGUMENT_BYTES:
+                raise Refused(
+                    f"a payload of {len(payload)} bytes, more than the {MAX_ARGUMENT_BYTES} that one variable can hold",
+                    "pass a file's name instead",
+                )
+        timeout_s = submission.timeout_s if submission.timeout_s is not None else defaults.timeout_s
+        on_unknown = submission.on_unknown or defaults.on_unknown
+        record = TaskRecord(
+            id=0,
+            pool=pool,
+            state=TaskState.PENDING,
+            submitted_ms=now_ms,
+            max_attempts=submission.max_attempts or defaults.retry.max_attempts,
+            spec=text,
+            timeout_ms=round(timeout_s * 1000) if timeout_s is not None else 0,
+            on_unknown_fail=on_unknown is OnUnknown.FAIL,
+        )
+        if submission.idempotency_key is not None:
+            record.idempotency_key = submission.idempotency_key
+            asked = [text, submission.timeout_s, submission.max_attempts, submission.on_unknown]
+            record.digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+        return record
+
+    def cancel(self, task_id: int) -> TaskRecord:
+        """Cancels what waits, ends what runs; an ended task stays as it is."""
+        record = self.loop.cancel(task_id)
+        if record is None:
+            record = self.store.tasks.get(task_id)
+        if record is None:
+            raise NotFound(f"there is no task/{task_id}")
+        return record
+
+    def live_task(self, task_id: int) -> TaskRecord | None:
+        """The record of a task that has not ended, as it stands in memory."""
+        found = self.loop.queues.find(task_id)
+        return None if found is None else found[1]
+
+    def rescan(self) -> None:
+        """Looks at the sources now."""
+        for source in self.sources:
+            source.rescan()
+
+    def shutdown(self, keep_workers: bool, hurry: bool = False) -> None:
+        """Begins to end the daemon: with all workers, gracefully; or leaving them running."""
+        if keep_workers:
+            self._asyncio.call_later(0.05, self._finish, 0)  # after the answer has gone out
+        else:
+            self.loop.set_mode(Mode.HURRYING if hurry else Mode.STOPPING)
+
+    def report(self) -> dict[str, Any]:
+        """`reconciler status`."""
+        launcher = self.loop.observer.launcher
+        pools = {}
+        for pool in self.store.all(Pool):
+            ready = next((c for c in pool.status.conditions if c.type == "Ready"), None)
+            pools[pool.name] = {
+                "replicas": pool.spec.replicas,
+                "readyReplicas": pool.status.ready_replicas,
+                "ready": ready is not None and ready.status is Status.TRUE,
+            }
+        return {
+            "version": __version__,
+            "launcher": {key: launcher.get(key) for key in ("pid", "startedAt", "containment")},
+            "controller": {
+                "pid": os.getpid(),
+                "startedAt": format_moment(self._started_at),
+                "restarts": launcher.get("controllerRestarts", 0),
+            },
+            "state": str(self._state),
+            "mode": self.loop.world.mode.value,
+            "sources": [source.report() for source in self.sources],
+            "pools": pools,
+            "problems": self._problems(),
+        }
+
+    def _problems(self) -> list[str]:
+        found = [f"nothing can be made durable: {self.loop.degraded}"] if self.loop.degraded else []
+        found += [f"source {source.root}: {source.error}" for source in self.sources if source.error]
+        for name, text in self.loop.observer.socket_failures.items():
+            found.append(f"socket {name}: {text}")
+        found += self._rotation.problems
+        for pool in self.store.all(Pool):
+            for condition in pool.status.conditions:
+                bad = condition.status is (Status.FALSE if condition.type != "Degraded" else Status.TRUE)
+                if (bad and condition.type != "Progressing") or condition.reason == "RolloutFailed":
+                    found.append(f"{pool.key}: {condition.reason}: {condition.message}")
+        return list(dict.fromkeys(found))
+
+    def logs(self, key: Key, previous: bool = False) -> list[LogFile]:
+        """Where a worker's or a task's output stands."""
+        root = self._state / "logs"
+        if key.kind == "Task":
+            record = self.live_task(int(key.name)) or self.store.tasks.get(int(key.name))
+            if record is None:
+                raise NotFound(f"there is no task/{key.name}")
+            running = record.state is TaskState.RUNNING
+            attempt = record.claim if running else record.attempts
+            attempt = max(0, attempt - 1) if previous else attempt
+            paths = logs.parts(str(root / task_log(record.id, attempt))) if attempt else []
+            return [LogFile(path, running and not previous and path == paths[-1]) for path in paths]
+        worker = self.store.get(Worker, key.name)
+        if worker is None:
+            raise NotFound(f"there is no {key}")
+        instance = worker.status.instance
+        if previous:
+            uid, _, start = instance.partition(".")
+            instance = f"{uid}.{int(start or 0) - 1}"
+        paths = logs.parts(str(root / worker_log(instance))) if instance else []
+        running = worker.status.process is Process.UP and not previous
+        return [LogFile(path, running and path == paths[-1]) for path in paths]
+
+
+def main() -> None:
+    """Runs the controller until it is told to end."""
+    parser = argparse.ArgumentParser(prog="reconciler.daemon")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--once", action="store_true")
+    parser.add_argument("sources", nargs="*")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(_run(options))
+    except ReconcilerError as error:
+        print(f"reconciler: {error.message}" + (f"\n  help: {error.help}" if error.help else ""), file=sys.stderr)
+        os._exit(EXIT_STATE_UNUSABLE if isinstance(error, StoreBroken | Conflict) else 1)
+
+
+async def _run(options: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_crash)
+    controller = Controller(options.state, options.sources, options.prune, options.once)
+    loop.add_signal_handler(signal.SIGTERM, controller._finished.set)
+    try:
+        await controller.run()
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A defect in a callback ends the controller: workers live on, the launcher starts the next one."""
+    error = context.get("exception")
+    print(f"reconciler: {context['message']}", file=sys.stderr)
+    if error is not None:
+        traceback.print_exception(error)
+    if isinstance(error, StoreBroken):
+        os._exit(EXIT_STATE_UNUSABLE if "closed" not in error.message else 1)
+    os._exit(1)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the others."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+if __name__ == "__main__":
+    main()
