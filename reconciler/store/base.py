@@ -128,7 +128,11 @@ class Store(Protocol):
 
     id: str
     """Eight hexadecimal digits made with the store; part of every instance's name."""
-    tasks: Tasks
+
+    @property
+    def tasks(self) -> Tasks:
+        """The task table."""
+        ...
 
     @property
     def revision(self) -> int:
