@@ -85,27 +85,50 @@ class Document:
     """By the id of each map and list."""
 
     def value_span(self, path: Path) -> Span:
-        """Where the value at that path stands; the nearest parent that exists if there is none."""
-        found = self._find(path)
-        return self.span if found is None else _unpacked(found[1])
+        """Where the value at that path stands; the nearest parent's that exists if there is none."""
+        places = self._find(path)
+        return _unpacked(places[-1][1]) if places else self.span
 
     def key_span(self, path: Path) -> Span:
-        """Where the key at that path stands; of a list's item the item itself."""
-        found = self._find(path)
-        return self.span if found is None else _unpacked(found[0])
+        """Where the key at that path stands (of a list's item the item); the nearest parent's if there is none."""
+        places = self._find(path)
+        return _unpacked(places[-1][0]) if places else self.span
+
+    def best_span(self, path: Path) -> Span:
+        """The value, if it is there and is no map or list; else the key, or the nearest parent's."""
+        places = self._find(path)
+        if not places:
+            return self.span
+        key_at, value_at = places[-1]
+        scalar = len(places) == len(path) and not isinstance(self.get(path), dict | list)
+        return _unpacked(value_at if scalar else key_at)
+
+    def text(self, path: Path) -> str:
+        """The value at that path as it is written, when it stands in one line."""
+        span = self.value_span(path)
+        return self.lines[span.line - 1][span.column - 1 : span.end_column - 1] if span.end_column > 0 else ""
+
+    def get(self, path: Path) -> Any:
+        """The value at that path, which must be there."""
+        value: Any = self.value
+        for step in path:
+            value = value[step]
+        return value
 
     def problem(self, span: Span, rule: str, path: Path, message: str, help: str = "") -> Problem:
         """A finding in this document."""
         return _problem(self.file, self.lines, span, rule, message, field_path(path), help)
 
-    def _find(self, path: Path) -> tuple[int, int] | None:
+    def _find(self, path: Path) -> list[tuple[int, int]]:
+        """The places along a path, as far as it goes."""
         value: Any = self.value
-        found: tuple[int, int] | None = None
+        found: list[tuple[int, int]] = []
         for step in path:
             here = self.places.get(id(value), {}).get(step)
             if here is None:
                 break
-            found, value = here, value[step]
+            found.append(here)
+            value = value[step]
         return found
 
 
@@ -131,7 +154,9 @@ def parse(file: SourceFile) -> Parsed:
         span = START if mark is None else Span(mark.line + 1, mark.column + 1, mark.column + 2)
         composer.report(span, "syntax", _syntax_message(error), _syntax_help(error, composer.lines, span), path="")
     except yaml.reader.ReaderError:
-        composer.report(_unreadable(text), "encoding", "a control character that YAML does not allow", "remove it", path="")
+        composer.report(
+            _unreadable(text), "encoding", "a control character that YAML does not allow", "remove it", path=""
+        )
     return Parsed(tuple(composer.documents), in_order(composer.problems))
 
 
@@ -276,7 +301,9 @@ class _Composer:
         if event.anchor in self._open_anchors:
             raise _Stop(_span(event), "alias", f"*{event.anchor} stands inside what it refers to")
         if event.anchor not in self._anchors:
-            raise _Stop(_span(event), "alias", f"*{event.anchor} refers to nothing", f"no &{event.anchor} stands before it")
+            raise _Stop(
+                _span(event), "alias", f"*{event.anchor} refers to nothing", f"no &{event.anchor} stands before it"
+            )
         value, nodes = self._anchors[event.anchor]
         self._alias_nodes += nodes
         if self._alias_nodes > MAX_ALIAS_NODES:

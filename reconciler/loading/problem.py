@@ -1,9 +1,9 @@
 """A Problem: one thing wrong with a manifest, where it stands and how to mend it.
 
-    web.yaml:12:13: error[type]: spec.replicas: expected a whole number, got 'three'
-      12 |   replicas: three
-         |             ^^^^^
-       = help: write it as a number: replicas: 3
+web.yaml:12:13: error[type]: spec.replicas: expected a whole number, got 'three'
+  12 |   replicas: three
+     |             ^^^^^
+   = help: write it as a number: replicas: 3
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""Declared objects into the store: decide for all of them, and only then stage.
+
+    declared, not there          created
+    declared, something differs  configured
+    declared, the same           unchanged
+    not declared, ours           pruned         only when asked for
+
+Reads and writes: the store, whose caller commits. Either everything is staged or, with an exception, nothing.
+Identity is kind and name, never the file: an object belongs to the source that declared it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from reconciler.errors import Conflict, Invalid, Refused
+from reconciler.resources.event import Cause, event
+from reconciler.resources.kinds import WRITABLE
+from reconciler.resources.meta import Key, Metadata, Model, Object, Origin
+from reconciler.resources.units import moment
+from reconciler.store.base import Store
+
+Word = Literal["created", "configured", "unchanged", "pruned"]
+
+PRUNE_ANNOTATION = "reconciler/prune"
+"""`disabled` keeps an object that its source no longer declares."""
+
+
+class Applied(NamedTuple):
+    """What became of one object."""
+
+    key: Key
+    word: Word
+
+
+class _Decision(NamedTuple):
+    """What will be staged: the object to store, if any differs from what is there."""
+
+    applied: Applied
+    object: Object
+    write: bool
+
+
+def apply(
+    store: Store,
+    objects: Sequence[Object],
+    source: str,
+    prune: bool,
+    actor: str,
+    now: datetime,
+    confirmed: bool = False,
+) -> list[Applied]:
+    """Stages what makes the store hold these objects; `confirmed` lets a prune take more than half of a source.
+
+    Raises Conflict (the name belongs to another source, or its bearer is still being deleted) and Refused (a prune that
+    would take too much); nothing is staged then.
+    """
+    decisions = [_decide(store.get(type(obj), obj.name), obj, source, now) for obj in objects]
+    if prune:
+        decisions += _pruned(store, {obj.key for obj in objects}, source, now, confirmed)
+    for decision in decisions:
+        _stage(store, decision, actor, now)
+    return [decision.applied for decision in decisions]
+
+
+def _decide(old: Object | None, new: Object, source: str, now: datetime) -> _Decision:
+    if old is None:
+        return _Decision(Applied(new.key, "created"), new, True)
+    if old.metadata.deleted_at is not None:
+        raise Conflict(f"{old.key} is still being deleted", "it can be declared again when nothing of it runs")
+    owner = _owner(old)
+    if owner and owner != source:
+        origin = old.metadata.source
+        place = f"{origin.path}:{origin.line} of {owner}" if origin is not None else owner
+        raise Conflict(f"{old.key} is declared at {place}", "remove it there first, or choose another name")
+    overrides = {path: until for path, until in old.metadata.overrides.items() if stands(until, now)}
+    spec = new.spec
+    for path in overrides:
+        spec = _keep(spec, old.spec, path.split(".")[1:])
+    metadata = old.metadata.changed(
+        labels=new.metadata.labels,
+        annotations=new.metadata.annotations,
+        source=_origin(old.metadata, new.metadata),
+        overrides=overrides,
+    )
+    merged = old.changed(spec=spec, metadata=metadata)
+    moved = metadata.source != old.metadata.source
+    differs = spec != old.spec or metadata.changed(source=old.metadata.source) != old.metadata
+    return _Decision(Applied(new.key, "configured" if differs else "unchanged"), merged, differs or moved)
+
+
+def stands(until: str, now: datetime) -> bool:
+    """Whether an operator's override is still in force: its end is ahead, or it has none."""
+    return not until or moment(until) > now
+
+
+def _keep(spec: Model, live: Model, path: Sequence[str]) -> Model:
+    """The spec with the live value of one field."""
+    for name, field in type(spec).model_fields.items():
+        if path and path[0] in (field.alias, name):
+            ours, theirs = getattr(spec, name), getattr(live, name)
+            if len(path) > 1 and isinstance(ours, Model) and isinstance(theirs, Model):
+                return spec.changed(**{name: _keep(ours, theirs, path[1:])})
+            return spec.changed(**{name: theirs})
+    return spec
+
+
+def _origin(old: Metadata, new: Metadata) -> Origin | None:
+    """The new place; but a revision that changed nothing of this object's place is not worth a write."""
+    if (
+        old.source is not None
+        and new.source is not None
+        and old.source == new.source.changed(revision=old.source.revision)
+    ):
+        return old.source
+    return new.source
+
+
+def _owner(obj: Object) -> str:
+    return obj.metadata.source.source if obj.metadata.source is not None else ""
+
+
+def _pruned(store: Store, declared: set[Key], source: str, now: datetime, confirmed: bool) -> list[_Decision]:
+    if not source:
+        raise Invalid("nothing can be pruned without a source", "apply a directory")
+    own = [
+        obj
+        for model in WRITABLE.values()
+        for obj in store.all(model)
+        if _owner(obj) == source and obj.metadata.deleted_at is None
+    ]
+    gone = [
+        obj for obj in own if obj.key not in declared and obj.metadata.annotations.get(PRUNE_ANNOTATION) != "disabled"
+    ]
+    if len(gone) >= 3 and 2 * len(gone) > len(own) and not confirmed:
+        names = ", ".join(str(obj.key) for obj in gone[:5]) + (", ..." if len(gone) > 5 else "")
+        raise Refused(
+            f"{len(gone)} of the {len(own)} objects of {source} would be pruned: {names}",
+            "delete them by name if that is meant",
+        )
+    return [
+        _Decision(Applied(obj.key, "pruned"), obj.changed(metadata=obj.metadata.changed(deleted_at=now)), True)
+        for obj in reversed(gone)
+    ]
+
+
+def _stage(store: Store, decision: _Decision, actor: str, now: datetime) -> None:
+    if not decision.write:
+        return
+    (key, word), obj, _ = decision
+    if word == "created":
+        store.create(obj)
+    else:
+        store.update(obj)
+    if word != "unchanged":
+        origin = obj.metadata.source or Origin(path="", line=0)
+        cause = Cause(actor=actor, revision=origin.revision, path=origin.path, line=origin.line)
+        said = f"{word} by {actor}" + (f" from {origin.path}:{origin.line}" if origin.path else "")
+        store.add_event(event(key, word.capitalize(), said, now, cause=cause))

@@ -1,0 +1,376 @@
+"""Manifests as resources, or all that is wrong with all of them at once.
+
+    SourceFile -> documents -> model -> checks of the object -> checks across objects
+                  Problem      Problem  Problem                 Problem
+
+Pydantic finds what does not fit; here its findings get a place in the file, a rule and words a person can act on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from reconciler.loading.parse import Document, SourceFile, parse
+from reconciler.loading.problem import START, Problem, Span, has_errors, in_order
+from reconciler.resources.check import Address, address, findings
+from reconciler.resources.kinds import ALL, WRITABLE
+from reconciler.resources.meta import API_VERSION, NAME_PATTERN, Key, Metadata, Object, Origin
+from reconciler.resources.pool import MAX_ARGUMENT_BYTES, Pool
+from reconciler.resources.units import BadValue, shown
+
+_METADATA = ("name", "labels", "annotations")
+_OURS = frozenset(field.alias or name for name, field in Metadata.model_fields.items()).difference(_METADATA)
+_WRITTEN = ("apiVersion", "kind", "metadata", "spec")
+
+
+class LoadResult(NamedTuple):
+    """Objects in the order of their files; to be used only when no problem is an error."""
+
+    objects: tuple[Object, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether there are at most warnings."""
+        return not has_errors(self.problems)
+
+
+class _Loaded(NamedTuple):
+    document: Document
+    object: Object
+
+
+def load(files: Sequence[SourceFile], source: str = "", revision: str = "") -> LoadResult:
+    """All objects of these files; `source` and `revision` are noted as their origin."""
+    loaded: list[_Loaded] = []
+    problems: list[Problem] = []
+    for file in files:
+        parsed = parse(file)
+        found = list(parsed.problems)
+        empty = True
+        for document in parsed.documents:
+            if document.value is None:
+                continue
+            empty = False
+            obj = _object(document, found, source, revision)
+            if obj is not None:
+                loaded.append(_Loaded(document, obj))
+        if empty and not found:
+            line, column, end_column = START
+            message, help = "the file holds no objects", "remove it, or add an object"
+            found.append(Problem(file.path, line, column, end_column, "empty", message, help=help, severity="warning"))
+        problems += found
+    problems += _across(loaded)
+    return LoadResult(tuple(item.object for item in loaded), in_order(problems))
+
+
+def _object(document: Document, problems: list[Problem], source: str, revision: str) -> Object | None:
+    """The object of one document; None when it has errors, which are added to the problems."""
+    value = document.value
+    if not isinstance(value, dict):
+        message = f"expected an object with apiVersion, kind, metadata and spec, got {shown(value)}"
+        problems.append(document.problem(document.span, "type", (), message))
+        return None
+    found: list[Problem] = []
+    _check_version(document, found)
+    model = _model(document, found)
+    obj: Object | None = None
+    if model is not None:
+        try:
+            obj = model.model_validate(_written(document, found), by_alias=True, by_name=False)
+        except ValidationError as error:
+            found += (_explain(document, model, item) for item in error.errors(include_url=False))
+    if obj is not None and not found:
+        found += (document.problem(document.best_span(finding.path), *finding) for finding in findings(obj))
+    taken = {(problem.line, problem.column) for problem in problems}  # a refused tag is not a wrong type as well
+    found = [problem for problem in found if (problem.line, problem.column) not in taken]
+    problems += found
+    if obj is None or found:
+        return None
+    origin = Origin(path=_below(document.file, source), line=document.line, revision=revision, source=source)
+    return obj.changed(metadata=obj.metadata.changed(source=origin))
+
+
+def _below(path: str, source: str) -> str:
+    """The path as seen from its source: a source may be moved."""
+    below = path.removeprefix(source.rstrip("/") + "/") if source else path
+    return path.rpartition("/")[2] if below == path == source else below
+
+
+def _check_version(document: Document, found: list[Problem]) -> None:
+    path = ("apiVersion",)
+    if "apiVersion" not in document.value:
+        message = "apiVersion is missing"
+        found.append(document.problem(document.span, "missing-field", path, message, f"add apiVersion: {API_VERSION}"))
+    elif (version := document.value["apiVersion"]) != API_VERSION:
+        message = f"expected {API_VERSION}, got {shown(version)}"
+        help = f"write apiVersion: {API_VERSION}"
+        found.append(document.problem(document.value_span(path), "api-version", path, message, help))
+
+
+def _model(document: Document, found: list[Problem]) -> type[Object] | None:
+    path = ("kind",)
+    kinds = ", ".join(WRITABLE)
+    if "kind" not in document.value:
+        found.append(document.problem(document.span, "missing-field", path, "kind is missing", f"add one of: {kinds}"))
+        return None
+    kind = document.value["kind"]
+    if isinstance(kind, str) and kind in WRITABLE:
+        return WRITABLE[kind]
+    span = document.value_span(path)
+    if isinstance(kind, str) and kind in ALL:
+        message = f"a {kind} is made by the reconciler, never in a manifest"
+        found.append(document.problem(span, "unknown-kind", path, message, f"remove it; kinds to write: {kinds}"))
+    else:
+        help = _did_you_mean(kind, WRITABLE) or f"kinds to write: {kinds}"
+        found.append(document.problem(span, "unknown-kind", path, f"there is no kind {shown(kind)}", help))
+    return None
+
+
+def _written(document: Document, found: list[Problem]) -> dict[str, Any]:
+    """The document without the fields that the reconciler writes, each of which is an error."""
+    value: dict[str, Any] = document.value
+    if "status" in value:
+        message = "status is written by the reconciler, never in a manifest"
+        found.append(document.problem(document.key_span(("status",)), "status", ("status",), message, "remove it"))
+    written = {name: item for name, item in value.items() if name not in ("apiVersion", "status")}
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict):
+        for name in metadata:
+            if name in _OURS:
+                path = ("metadata", name)
+                message = f"{name} is written by the reconciler, never in a manifest"
+                found.append(document.problem(document.key_span(path), "unknown-field", path, message, "remove it"))
+        written["metadata"] = {name: item for name, item in metadata.items() if name not in _OURS}
+    return written
+
+
+def _explain(document: Document, model: type[Object], error: Any) -> Problem:
+    """One of pydantic's findings, placed and in our words."""
+    path: tuple[str | int, ...] = error["loc"]
+    type_: str = error["type"]
+    if path[-1:] == ("[key]",):  # of a map: the key itself is refused
+        path = path[:-1]
+    if type_ == "extra_forbidden":
+        known = _known(model, path[:-1])
+        help = _did_you_mean(path[-1], known) or _elsewhere(model, str(path[-1])) or f"known here: {', '.join(known)}"
+        return document.problem(document.key_span(path), "unknown-field", path, "there is no such field", help)
+    if type_ == "missing":
+        span = document.key_span(path[:-1])
+        return document.problem(span, "missing-field", path, f"{path[-1]} is missing", f"add {path[-1]}: ...")
+    rule, message, help = _words(document, path, type_, error["input"], error.get("ctx", {}))
+    return document.problem(document.value_span(path), rule, path, message or str(error["msg"]), help)
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a map",
+    "model_type": "a map",
+}
+
+
+def _words(
+    document: Document, path: tuple[str | int, ...], type_: str, value: Any, context: dict[str, Any]
+) -> tuple[str, str, str]:
+    """Rule, message and help for a value that does not fit; no message where pydantic's own is as good."""
+    got = shown(value)
+    match type_:
+        case _ if type_ in _EXPECTED:
+            expected = _EXPECTED[type_]
+            return "type", f"expected {expected}, got {got}", _mend(document, path, expected, value)
+        case "greater_than_equal":
+            return "range", f"expected at least {context['ge']:g}, got {got}", ""
+        case "less_than_equal":
+            return "range", f"expected at most {context['le']:g}, got {got}", ""
+        case "finite_number":
+            return "value", f"expected a finite number, got {got}", ""
+        case "enum" | "literal_error":
+            options = re.findall(r"'([^']*)'", context["expected"])
+            *others, last = options
+            expected = f"{', '.join(others)} or {last}" if others else last
+            return "value", f"expected {expected}, got {got}", _did_you_mean(value, options)
+        case "string_too_long" if context["max_length"] == MAX_ARGUMENT_BYTES:
+            message = f"{len(value)} characters; Linux takes at most {MAX_ARGUMENT_BYTES} bytes in one variable"
+            return "argument-too-long", message, "put it into a file"
+        case "string_too_long" if path[-1] == "name" and context["max_length"] == 63:
+            return _not_a_label(got)
+        case "string_too_long" | "too_long":
+            unit = "characters" if type_ == "string_too_long" else "items"
+            return "limit", f"{len(value)} {unit}; at most {context['max_length']} are possible", ""
+        case "too_short" | "string_too_short":
+            return "value", "must not be empty", ""
+        case "string_pattern_mismatch":
+            return _pattern(context["pattern"], value)
+        case "value_error" if isinstance(context["error"], BadValue):
+            bad = context["error"]
+            return bad.rule, bad.message, bad.help
+        case _:
+            return "value", "", ""
+
+
+def _mend(document: Document, path: tuple[str | int, ...], expected: str, value: Any) -> str:
+    """What to write instead of a value of the wrong type."""
+    key = "" if isinstance(path[-1], int) else f"{path[-1]}: "
+    if value is None:
+        return "give it a value, or remove the key"
+    if expected == "a string" and isinstance(value, int | float):
+        return f'put it in quotes: {key}"{document.text(path)}"'
+    if expected == "a whole number" and isinstance(value, str):
+        return f"write it as a number: {key}{value if re.fullmatch('[0-9]{1,9}', value) else 3}"
+    if expected == "a list" and isinstance(value, str) and re.fullmatch(r"[\w./= -]{1,60}", value):
+        return f"write it as a list: {key}[{', '.join(value.split())}]"
+    if expected == "a list":
+        return "write one item a line, each after '- '"
+    return ""
+
+
+def _pattern(pattern: str, value: str) -> tuple[str, str, str]:
+    if pattern == NAME_PATTERN:
+        return _not_a_label(shown(value))
+    if pattern.startswith("^SIG("):
+        signals = [f"SIG{name}" for name in pattern[5:].split(")")[0].split("|")]
+        help = _did_you_mean(f"SIG{value.upper().removeprefix('SIG')}", signals) or f"known: {', '.join(signals)}"
+        return "value", f"expected a signal such as SIGTERM, got {shown(value)}", help
+    return "value", f"{shown(value)} is not the name of a variable", "letters, digits and _, no digit first"
+
+
+def _not_a_label(got: str) -> tuple[str, str, str]:
+    help = "at most 63 of a-z, 0-9 and -, with a letter or digit at both ends"
+    return "name", f"{got} is no valid name", help
+
+
+def _known(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The fields of the map at that path, as people write them."""
+    if not path:
+        return list(_WRITTEN)
+    if path == ("metadata",):
+        return list(_METADATA)
+    found: type[BaseModel] | None = model
+    for step in path:
+        if isinstance(step, str) and found is not None:
+            found = _fields(found).get(step)
+    return [] if found is None else list(_fields(found))
+
+
+def _elsewhere(model: type[BaseModel], name: str) -> str:
+    """Where a field of that name does exist, if that is one place."""
+    places = [place for place in _places(model.model_fields["spec"].annotation, "spec") if place.endswith(f".{name}")]
+    return f"it belongs in {places[0].rpartition('.')[0]}" if len(places) == 1 else ""
+
+
+def _places(annotation: Any, path: str) -> Iterable[str]:
+    model = _inner(annotation)
+    if model is not None:
+        for name, inner in _fields(model).items():
+            yield f"{path}.{name}"
+            if inner is not None:
+                yield from _places(inner, f"{path}.{name}")
+
+
+def _fields(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
+    """The fields of a model as they are written, with the model inside."""
+    return {field.alias or name: _inner(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is about: `list[Port]` and `Tasks | None` have one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _inner(part)) is not None), None)
+
+
+def _did_you_mean(word: Any, known: Iterable[str]) -> str:
+    if not isinstance(word, str):
+        return ""
+    plain = {name.lower().replace("_", ""): name for name in known}
+    close = difflib.get_close_matches(word.lower().replace("_", "")[:80], list(plain), 1, 0.7)
+    return f"did you mean {plain[close[0]]}?" if close else ""
+
+
+def _across(loaded: Sequence[_Loaded]) -> list[Problem]:
+    """What objects are to each other: one name twice, one port or socket twice."""
+    problems: list[Problem] = []
+    first: dict[Key, _Loaded] = {}
+    kept: list[tuple[Document, Pool]] = []
+    for item in loaded:
+        same = first.setdefault(item.object.key, item)
+        if same is item:
+            if isinstance(item.object, Pool):
+                kept.append((item.document, item.object))
+            continue
+        path = ("metadata", "name")
+        message = f"{item.object.key} is also at {_at(same.document, path)}"
+        span = item.document.value_span(path)
+        problems.append(item.document.problem(span, "duplicate-object", path, message, "rename or remove one of them"))
+    return problems + _port_clashes(kept) + _socket_clashes(kept)
+
+
+class _Range(NamedTuple):
+    """Ports first to last, taken by one entry of one pool."""
+
+    first: int
+    last: int
+    document: Document
+    pool: Pool
+    path: tuple[str | int, ...]
+
+
+def _port_clashes(pools: Iterable[tuple[Document, Pool]]) -> list[Problem]:
+    ranges = sorted((item for pair in pools for item in _ranges(*pair)), key=lambda item: (item.first, item.last))
+    problems: list[Problem] = []
+    furthest: _Range | None = None
+    for item in ranges:
+        if furthest is not None and item.first <= furthest.last:
+            last = min(item.last, furthest.last)
+            shared = f"port {item.first}" if last == item.first else f"ports {item.first} to {last}"
+            message = f"{shared} also taken by {furthest.pool.key} at {_at(furthest.document, furthest.path)}"
+            span = item.document.value_span(item.path)
+            problems.append(item.document.problem(span, "port-clash", item.path, message, "choose another"))
+        if furthest is None or item.last > furthest.last:
+            furthest = item
+    return problems
+
+
+def _ranges(document: Document, pool: Pool) -> Iterable[_Range]:
+    if pool.spec.replicas == 0:
+        return
+    for index, port in enumerate(pool.spec.template.ports):
+        path = ("spec", "template", "ports", index)
+        if port.base is not None:
+            yield _Range(port.base, port.base + pool.spec.replicas - 1, document, pool, (*path, "base"))
+        elif port.port is not None:
+            yield _Range(port.port, port.port, document, pool, (*path, "port"))
+
+
+def _socket_clashes(pools: Iterable[tuple[Document, Pool]]) -> list[Problem]:
+    problems: list[Problem] = []
+    held: dict[tuple[int, str], list[tuple[Address, Document, Pool, tuple[str | int, ...]]]] = {}
+    for document, pool in pools:
+        for index, socket in enumerate(pool.spec.template.sockets):
+            path = ("spec", "template", "sockets", index, "listen")
+            here = address(socket.listen)
+            others = held.setdefault((here.port, "" if here.port else here.host), [])
+            for other, its_document, its_pool, its_path in others:
+                if here.meets(other):
+                    message = f"{socket.listen} is also held by {its_pool.key} at {_at(its_document, its_path)}"
+                    span = document.value_span(path)
+                    problems.append(document.problem(span, "socket", path, message, "choose another"))
+                    break
+            others.append((here, document, pool, path))
+    return problems
+
+
+def _at(document: Document, path: Sequence[str | int]) -> str:
+    span: Span = document.value_span(path)
+    return f"{document.file}:{span.line}:{span.column}"

@@ -1,0 +1,244 @@
+"""What a Pool's fields must be to each other, beyond their types: checks of one object by itself.
+
+    replicas: 3, ports: [{port: 80}]     ->   port-clash at spec.template.ports[0].port
+
+Reads: one Pool. Says: Findings, each with its field, so that whoever knows the file can point at it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from reconciler.resources.meta import Object
+from reconciler.resources.pool import MAX_ARGUMENT_BYTES, MAX_REPLICAS, Pool, Template
+from reconciler.resources.restart import Backoff
+from reconciler.resources.units import shown
+
+LONGEST_POOL_NAME = 63 - len(f"-{MAX_REPLICAS - 1}")
+"""A worker's name is its pool's and its ordinal, and a DNS label too."""
+
+MAX_SOCKET_PATH_BYTES = 107
+
+FieldPath = tuple[str | int, ...]
+
+_TEMPLATE: FieldPath = ("spec", "template")
+_VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
+_OF_EVERY_PROCESS = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "RECONCILER_POOL"})
+_OF_WORKERS = frozenset({"RECONCILER_ORDINAL", "RECONCILER_WORKER", "RECONCILER_INSTANCE"})
+_RESERVED = _OF_WORKERS | {"RECONCILER_POOL", "RECONCILER_TASK", "RECONCILER_ATTEMPT", "RECONCILER_PAYLOAD"}
+_PASSED_SOCKETS = frozenset({"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong, the field as it is written in a manifest, and how to mend it."""
+
+    rule: str
+    path: FieldPath
+    message: str
+    help: str = ""
+
+
+class Address(NamedTuple):
+    """Where a socket listens: a host and port, or a path with port 0."""
+
+    host: str
+    port: int
+
+    def meets(self, other: Address) -> bool:
+        """Whether the kernel refuses to listen on both."""
+        if self.port != other.port or (":" in self.host) != (":" in other.host):
+            return False
+        return self.host == other.host or (self.port > 0 and not {"0.0.0.0", "::"}.isdisjoint((self.host, other.host)))
+
+
+def findings(obj: Object) -> list[Finding]:
+    """All that is wrong with an object whose fields are of the right types."""
+    return list(_pool(obj)) if isinstance(obj, Pool) else []
+
+
+def address(listen: str) -> Address:
+    """Of HOST:PORT, [IPv6]:PORT or an absolute path. Raises ValueError, whose text says what is wrong."""
+    if listen.startswith("/"):
+        if len(listen.encode()) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
+        return Address(listen, 0)
+    host, colon, port = listen.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError(f"expected HOST:PORT, [IPv6]:PORT or an absolute path, got {shown(listen)}")
+    if not 1 <= int(port) <= 65535:
+        raise ValueError(f"a port is 1 to 65535, got {port}")
+    host = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0"}.get(host, host)
+    try:
+        if host.startswith("[") and host.endswith("]"):
+            return Address(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        return Address(str(ipaddress.IPv4Address(host)), int(port))
+    except ValueError:
+        raise ValueError(f"{shown(host)} is no IP address: no name server is asked") from None
+
+
+def _pool(pool: Pool) -> Iterator[Finding]:
+    spec, template = pool.spec, pool.spec.template
+    if len(pool.name) > LONGEST_POOL_NAME:
+        message = f"a pool's name has at most {LONGEST_POOL_NAME} characters, got {len(pool.name)}"
+        help = f"its workers are NAME-0 to NAME-{MAX_REPLICAS - 1}, and 63 is the most for those"
+        yield Finding("name", ("metadata", "name"), message, help)
+    yield from _commands(pool)
+    if not template.working_dir.startswith("/"):
+        message = f"expected an absolute path, got {shown(template.working_dir)}"
+        yield Finding("working-dir", (*_TEMPLATE, "workingDir"), message, "begin it with /")
+    yield from _strings(template)
+    yield from _variables(pool)
+    yield from _ports(pool)
+    yield from _sockets(template)
+    yield from _cleanup(template)
+    backoffs: list[tuple[FieldPath, Backoff]] = [(("spec", "restart", "backoff"), spec.restart.backoff)]
+    if spec.tasks is not None:
+        backoffs.append((("spec", "tasks", "retry", "backoff"), spec.tasks.retry.backoff))
+    for path, backoff in backoffs:
+        if backoff.max_s < backoff.initial_s:
+            yield Finding("range", path, "max is less than initial", "raise max, or lower initial")
+
+
+def _commands(pool: Pool) -> Iterator[Finding]:
+    template = pool.spec.template
+    path = (*_TEMPLATE, "command")
+    if pool.spec.tasks is not None and template.command:
+        message = "a PerTask pool takes no command: each task brings its own"
+        yield Finding("command", path, message, "remove command, or remove tasks")
+    if pool.spec.tasks is None and not template.command:
+        message = "nothing to run"
+        yield Finding("command", path, message, "add command: [PROGRAM, ARGUMENT], or tasks: {} for a pool of slots")
+    yield from _program(path, template.command, template)
+
+
+def _program(path: FieldPath, command: list[str], template: Template) -> Iterator[Finding]:
+    if not command:
+        return
+    program = command[0]
+    if not program:
+        yield Finding("command", (*path, 0), "the program's name is empty", "name it, or give its path")
+    elif "/" in program and program[0] not in "/$" and "working_dir" not in template.model_fields_set:
+        message = f"the relative path {shown(program)} needs a workingDir"
+        yield Finding("working-dir", (*path, 0), message, f"add workingDir, or write /.../{program.removeprefix('./')}")
+
+
+def _strings(template: Template) -> Iterator[Finding]:
+    """What the kernel cannot take: a NUL, an argument or a variable that is too long."""
+    for path, text in _all_strings(template):
+        if "\0" in text:
+            yield Finding("nul", path, "a NUL character cannot be handed to a process", "remove \\0")
+        elif len(text) * 4 > MAX_ARGUMENT_BYTES and (size := len(text.encode())) > MAX_ARGUMENT_BYTES:
+            message = f"{size} bytes; Linux takes at most {MAX_ARGUMENT_BYTES} in one argument"
+            yield Finding("argument-too-long", path, message, "put it into a file")
+    for index, variable in enumerate(template.env):
+        size = len(variable.name) + 1 + len(variable.value.encode())
+        if size > MAX_ARGUMENT_BYTES:
+            message = f"NAME=VALUE of {size} bytes; Linux takes at most {MAX_ARGUMENT_BYTES} in one variable"
+            yield Finding("argument-too-long", (*_TEMPLATE, "env", index, "value"), message, "put it into a file")
+        if "\0" in variable.value:
+            path = (*_TEMPLATE, "env", index, "value")
+            yield Finding("nul", path, "a NUL character cannot be handed to a process", "remove \\0")
+
+
+def _all_strings(template: Template) -> Iterator[tuple[FieldPath, str]]:
+    yield from _each((*_TEMPLATE, "command"), template.command)
+    yield (*_TEMPLATE, "workingDir"), template.working_dir
+    yield (*_TEMPLATE, "user"), template.user or ""
+    yield from _each((*_TEMPLATE, "cleanup", "files"), template.cleanup.files)
+    for index, socket in enumerate(template.sockets):
+        yield (*_TEMPLATE, "sockets", index, "listen"), socket.listen
+
+
+def _each(path: FieldPath, texts: Iterable[str]) -> Iterator[tuple[FieldPath, str]]:
+    return (((*path, index), text) for index, text in enumerate(texts))
+
+
+def _variables(pool: Pool) -> Iterator[Finding]:
+    """Variables that are declared twice or are not ours to set, and $(NAME) that will not be there."""
+    template = pool.spec.template
+    known = set(_OF_EVERY_PROCESS)
+    if pool.spec.tasks is None:
+        known |= _OF_WORKERS
+        known |= {f"PORT_{port.name.upper().replace('-', '_')}" for port in template.ports}
+        known |= {"PORT"} if template.ports else set()
+    declared: set[str] = set()
+    for index, variable in enumerate(template.env):
+        path = (*_TEMPLATE, "env", index)
+        if variable.name in declared:
+            yield Finding("duplicate-name", (*path, "name"), f"{variable.name} is declared twice", "remove one of them")
+        if variable.name in _RESERVED or (template.sockets and variable.name in _PASSED_SOCKETS):
+            message = f"{variable.name} is set by the reconciler"
+            yield Finding("reserved", (*path, "name"), message, "choose another name")
+        later = {item.name for item in template.env[index:]} - known
+        yield from _unknown((*path, "value"), variable.value, known, later)
+        declared.add(variable.name)
+        known.add(variable.name)
+    for field, text in _all_strings(template):
+        if field[2] in ("command", "cleanup"):
+            yield from _unknown(field, text, known, set())
+
+
+def _unknown(path: FieldPath, text: str, known: set[str], later: set[str]) -> Iterator[Finding]:
+    if "$" not in text:
+        return
+    for found in _VARIABLE.finditer(text):
+        name = found.group(1)
+        if name is None or name in known:
+            continue
+        if name in later:
+            yield Finding("variable", path, f"$({name}) is declared only after this", "declare it before")
+        else:
+            message = f"$({name}) is no variable of the process"
+            yield Finding("variable", path, message, f"declare {name} in env, or write $$({name}) for the text itself")
+
+
+def _ports(pool: Pool) -> Iterator[Finding]:
+    names: set[str] = set()
+    replicas = pool.spec.replicas
+    for index, port in enumerate(pool.spec.template.ports):
+        path = (*_TEMPLATE, "ports", index)
+        if port.name in names:
+            yield Finding("duplicate-name", (*path, "name"), f"the port {port.name} is declared twice", "rename one")
+        names.add(port.name)
+        if port.base is not None and port.port is not None:
+            yield Finding("value", path, "a port has base or port, not both", "remove one of them")
+        elif port.base is not None and port.base + replicas - 1 > 65535:
+            message = f"the last of {replicas} workers would have port {port.base + replicas - 1}; 65535 is the highest"
+            yield Finding("port-clash", (*path, "base"), message, "lower base or replicas")
+        elif port.port is not None and replicas > 1 and not pool.spec.template.sockets:
+            message = f"{replicas} workers cannot all listen on port {port.port}"
+            help = f"write base: {port.port}, or hold the port with sockets and pass it to all"
+            yield Finding("port-clash", (*path, "port"), message, help)
+
+
+def _sockets(template: Template) -> Iterator[Finding]:
+    names: set[str] = set()
+    addresses: list[Address] = []
+    for index, socket in enumerate(template.sockets):
+        path = (*_TEMPLATE, "sockets", index)
+        if socket.name in names:
+            message = f"the socket {socket.name} is declared twice"
+            yield Finding("duplicate-name", (*path, "name"), message, "rename one")
+        names.add(socket.name)
+        try:
+            here = address(socket.listen)
+        except ValueError as error:
+            yield Finding("socket", (*path, "listen"), str(error), "write 127.0.0.1:8080, [::1]:8080 or /run/web.sock")
+            continue
+        if any(here.meets(other) for other in addresses):
+            yield Finding("socket", (*path, "listen"), f"{socket.listen} is held twice", "remove one of them")
+        addresses.append(here)
+
+
+def _cleanup(template: Template) -> Iterator[Finding]:
+    for path, name in _each((*_TEMPLATE, "cleanup", "files"), template.cleanup.files):
+        if not name.startswith(("/", "$(")):
+            yield Finding("cleanup", path, f"expected an absolute path, got {shown(name)}", "begin it with /")
+        elif name.endswith("/") or {".", ".."} & set(name.split("/")):
+            message = f"{shown(name)} is a directory or climbs out of one"
+            yield Finding("cleanup", path, message, "name one file or socket")
+        elif {"*", "?", "["} & set(name):
+            yield Finding("cleanup", path, f"{shown(name)} looks like a pattern", "name each file: there are no globs")
