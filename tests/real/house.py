@@ -377,6 +377,11 @@ class House:
                 lines.append(Line(words[0], words[1], words[2], int(words[3]), float(words[4])))
         return [line for line in lines if what in (None, line.what) and slot in (None, line.slot)]
 
+    def starts(self, slot: str, count: int, deadline_s: float = 15.0) -> list[Line]:
+        """Waits until a slot has been started so often; the first `count` starts."""
+        eventually(lambda: len(self.ledger("start", slot)) >= count, deadline_s, f"{count} starts of {slot}")
+        return self.ledger("start", slot)[:count]
+
     def assert_single(self) -> None:
         """No slot ever had two holders, and no try of a task ran twice."""
         doubles = self.ledger("DOUBLE")

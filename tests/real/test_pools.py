@@ -88,7 +88,7 @@ def test_labels_and_live_fields_restart_nothing(shared: House, name: str) -> Non
 def test_I6_restarts_keep_their_distance(shared: House, name: str) -> None:
     backoff = {"initial": "200ms", "factor": 2, "max": "800ms", "jitter": 0}
     shared.apply(name, worker("exit-n", 3), restart={"backoff": backoff})
-    starts = eventually(lambda: (found := shared.ledger("start", f"{name}-0"))[:6] if len(found) >= 6 else None, 15)
+    starts = shared.starts(f"{name}-0", 6)
     gaps = [later.at - earlier.at for earlier, later in pairwise(starts)]
     for gap, wanted in zip(gaps, (0, 0.2, 0.4, 0.8, 0.8), strict=True):
         assert wanted - 0.02 <= gap <= wanted + 0.75, gaps
@@ -126,7 +126,7 @@ def test_the_backoff_outlives_the_controller(shared: House, name: str) -> None:
     )
     shared.kill_controller()
     eventually(lambda: shared.worker(f"{name}-0").get("nextStartAt") == status["nextStartAt"])
-    starts = eventually(lambda: (found := shared.ledger("start", f"{name}-0")) if len(found) >= 3 else None)
+    starts = shared.starts(f"{name}-0", 3)
     assert starts[2].at - starts[1].at >= 1.4
 
 

@@ -1,0 +1,132 @@
+"""What may befall the launcher (FAULTS L*); kills at every instant are in test_crashes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from tests.real.house import House, alive, eventually, worker
+
+FAST = {"backoff": {"initial": "50ms", "max": "100ms", "jitter": 0}}
+
+
+def test_fault_L1_orphaned_workers_are_adopted_and_still_stopped_restarted_and_seen(house: House) -> None:
+    house.manifest("web", worker("ledger"), replicas=3, restart=FAST)
+    house.manifest("tree", worker("double-fork"))
+    house.manifest("wiped", worker("wipe-environ"))
+    house.up()
+    before = house.ready("web", 3) | house.ready("tree", 1) | house.ready("wiped", 1)
+    eventually(lambda: house.ledger("wiped") and house.ledger("daemon"))
+    house.kill_launcher()
+    os.kill(before["web-2"], signal.SIGKILL)  # while nobody looks
+    again = house.up()
+    assert again.adopted + again.unknown == 5 and again.started <= 1
+    now = house.ready("web", 3) | house.ready("tree", 1) | house.ready("wiped", 1)
+    assert {w for w in now if now[w] != before[w]} == {"web-2"}
+    assert house.worker("web-2")["lastExit"]["reason"] in ("ExitUnknown", "KilledExternally")
+
+    os.kill(before["web-1"], signal.SIGKILL)  # no child of this launcher, but watched
+    eventually(lambda: (s := house.worker("web-1"))["state"] == "Ready" and s["pid"] != before["web-1"])
+    assert house.worker("web-1")["lastExit"].get("signal") == "SIGKILL" or (
+        house.worker("web-1")["lastExit"]["reason"] == "ExitUnknown"
+    )
+    house.down()
+    assert house.processes() == {}
+    house.assert_single()
+
+
+def test_fault_L3_a_launcher_that_is_stopped_is_said_to_be_and_goes_on_later(house: House) -> None:
+    house.manifest("web", worker("ledger"), restart=FAST)
+    house.up()
+    (pid,) = house.ready("web", 1).values()
+    controller = house.controller()
+    house.signal(signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        eventually(
+            lambda: any("launcher" in str(problem).lower() for problem in _status(house)["problems"]),
+            15,
+            "the launcher's silence to be told",
+        )
+        assert house.controller() == controller
+    finally:
+        house.signal(signal.SIGCONT)
+    eventually(lambda: (s := house.worker("web-0"))["state"] == "Ready" and s["pid"] != pid)
+    eventually(lambda: not _status(house)["problems"])
+    assert house.controller() == controller
+    house.assert_single()
+
+
+def _status(house: House) -> dict[str, list[str]]:
+    return dict(house.api("GET", "/api/v1/status")[1])
+
+
+def test_fault_L6_L7_a_launcher_that_dies_between_intent_and_record_starts_nobody_twice(house: House) -> None:
+    house.manifest("web", worker("ledger"), replicas=3)
+    points = ("launcher.before-intent", "launcher.after-intent", "launcher.after-spawn", "launcher.after-pid")
+    for point in points:
+        house.start(env={"RECONCILER_CRASH_AT": f"{point}:1"})
+        assert house.ended(20) == 137, house.output()
+        house.up()
+        pids = house.ready("web", 3)
+        assert sorted(pids.values()) == sorted(_holders(house)), point
+        house.down()
+    house.assert_single()
+
+
+def _holders(house: House) -> list[int]:
+    return [pid for pid, line in house.children().items() if "workers.py ledger" in line]
+
+
+def test_fault_L7_an_intent_without_a_pid_is_found_though_its_environment_is_wiped(house: House) -> None:
+    house.manifest("wiped", worker("wipe-environ"))
+    house.start(env={"RECONCILER_CRASH_AT": "launcher.after-spawn:1"})
+    assert house.ended(20) == 137, house.output()
+    (line,) = eventually(lambda: house.ledger("wiped"))
+    house.start()
+    house.wait_said("ready: socket")
+    status = eventually(lambda: (s := house.worker("wiped-0")).get("state") in ("Ready", "Unknown") and s, 15)
+    if status["state"] == "Ready":
+        assert status["pid"] == line.pid
+    else:  # it can neither be found nor proven dead: nothing is started in its place, and that is said
+        assert house.api("GET", "/api/v1/status")[1]["problems"]
+        os.kill(line.pid, signal.SIGKILL)
+        house.ready("wiped", 1, 20)
+    house.assert_single()
+
+
+def test_fault_L8_strangers_are_never_touched(house: House) -> None:
+    house.manifest("web", worker("double-fork"), replicas=2)
+    house.up()
+    house.ready("web", 2)
+    eventually(lambda: len(house.ledger("daemon")) == 2)
+    instance = house.worker("web-0")["instance"]
+    strangers = [
+        subprocess.Popen(["/bin/sleep", "1000"], env={"RECONCILER_INSTANCE": "another.1"}, start_new_session=True),
+        subprocess.Popen(["/bin/sleep", "1000"], env={"RECONCILER_INSTANCE": f"{instance}0"}, start_new_session=True),
+        subprocess.Popen(["/bin/sleep", "1000"], env={"RECONCILER_POOL": "web", "RECONCILER_WORKER": "web-0"}),
+    ]
+    try:
+        house.kill_launcher()
+        house.up()
+        house.down()
+        assert house.processes() == {}
+        assert all(alive(stranger.pid) for stranger in strangers)
+    finally:
+        for stranger in strangers:
+            stranger.kill()
+            stranger.wait()
+
+
+def test_sigterm_with_a_dead_controller_still_stops_everything(house: House) -> None:
+    house.manifest("web", worker("ledger"), replicas=2)
+    house.manifest("deaf", worker("ignore-term"), grace="500ms")
+    house.up()
+    eventually(lambda: len(house.ledger("start")) == 3)
+    os.kill(house.controller(), signal.SIGSTOP)  # it will not answer
+    os.kill(house.controller(), signal.SIGKILL)
+    house.signal(signal.SIGTERM)
+    assert house.ended(10) == 0
+    assert house.processes() == {}
+    assert len(house.ledger("stop")) == 2
