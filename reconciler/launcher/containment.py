@@ -1,0 +1,251 @@
+"""Ends what an exited instance left behind, and says when nothing is left.
+
+    cgroup v2    <own cgroup>/reconciler-<state dir>/<instance>    cgroup.kill, then `populated 0`, then rmdir
+    sweep        children that the kernel gave to the launcher (it is their subreaper), told by token or session
+    full scan    all of /proc by token or session, for instances that an earlier launcher started
+
+Contract: kills only what carries the token, the session or the cgroup of an instance that was handed over by `left`, never
+pid 1, never this process. A stranger that became our child is reaped when it has ended and otherwise left alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from _blake2 import blake2b
+from collections.abc import Callable, Container, Mapping
+
+from . import system
+from .machine import Child
+
+
+class _Left:
+    """An exited instance whose tree is not yet known to be gone."""
+
+    __slots__ = ("child", "escaped", "leaf", "session")
+
+    def __init__(self, child: Child, leaf: str | None) -> None:
+        self.child = child
+        self.session = child.pid
+        self.leaf = leaf
+        self.escaped: set[int] = set()
+
+
+class Trees:
+    """The trees of all instances."""
+
+    def __init__(self, state_dir: str, complain: Callable[[str], None], use_cgroup: bool = True) -> None:
+        self._complain = complain
+        self._parent = _parent_cgroup(state_dir) if use_cgroup else None
+        self._left: dict[str, _Left] = {}
+        self.strangers = False
+        """Some child of ours is nobody's instance: it will have to be reaped."""
+
+    @property
+    def word(self) -> str:
+        return "weak" if self._parent is None else "cgroup"
+
+    def enter(self, child: Child) -> None:
+        """Puts a new process into a cgroup of its own; without one it is told by group, session and token only."""
+        leaf = self._leaf(child)
+        if leaf is None:
+            return
+        try:
+            os.mkdir(leaf, 0o755)
+            _write(leaf + "/cgroup.procs", b"%d" % child.pid)
+        except OSError as error:
+            if error.errno != errno.ESRCH:  # it has ended already
+                self._complain(f"no cgroup for {child.key}: {error}")
+            _remove(leaf)
+
+    def kill(self, child: Child) -> None:
+        """SIGKILL for everything of a live instance that can be found at once."""
+        leaf = self._leaf(child)
+        if leaf is not None and os.path.isdir(leaf):
+            _write(leaf + "/cgroup.kill", b"1")
+
+    def left(self, child: Child) -> None:
+        """Its main process has ended: from now on nothing of it may live."""
+        leaf = self._leaf(child)
+        if leaf is not None and not os.path.isdir(leaf):
+            leaf = None
+        self._left[child.instance] = _Left(child, leaf)
+
+    def pending(self) -> bool:
+        return bool(self._left)
+
+    def members(self, child: Child) -> list[int]:
+        """The processes in its cgroup."""
+        leaf = self._leaf(child)
+        return _procs(leaf) if leaf is not None and os.path.isdir(leaf) else []
+
+    def sweep(self, own: Container[int]) -> list[tuple[Child, int]]:
+        """Kills what is found, and returns the instances of which nothing was found, each with how many had escaped.
+
+        `own`: the pids that are main processes now, to be left to their own bookkeeping.
+        """
+        sessions = {left.session: left for left in self._left.values() if left.session and left.session not in own}
+        busy: set[str] = set()
+        self._sweep_children(own, sessions, busy)
+        for instance, left in self._left.items():
+            if left.leaf is not None and self._empty_cgroup(left):
+                busy.add(instance)
+        if any(left.child.adopted for left in self._left.values()):
+            self._scan(own, sessions, busy)
+        gone = [left for instance, left in self._left.items() if instance not in busy]
+        for left in gone:
+            del self._left[left.child.instance]
+        return [(left.child, len(left.escaped)) for left in gone]
+
+    def close(self) -> None:
+        """Takes the parent cgroup away when nothing is in it."""
+        if self._parent is not None:
+            try:
+                os.rmdir(self._parent)
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    self._complain(f"{self._parent} could not be removed: {error}")
+
+    def _sweep_children(self, own: Container[int], sessions: Mapping[int, _Left], busy: set[str]) -> None:
+        self.strangers = False
+        again = True
+        while again:
+            again = False
+            for pid in system.own_children():
+                if pid in own:
+                    continue
+                stat = system.stat_of(pid)
+                if stat is None:
+                    continue
+                if stat.state == "Z":
+                    os.waitpid(pid, 0)
+                    again = True  # its own children have come to us
+                    continue
+                left = self._whose(pid, stat, sessions)
+                if left is None:
+                    self.strangers = True
+                else:
+                    os.kill(pid, signal.SIGKILL)  # it is our child and not reaped: the pid is its own
+                    self._found(left, pid, stat, busy)
+
+    def _scan(self, own: Container[int], sessions: Mapping[int, _Left], busy: set[str]) -> None:
+        me = os.getpid()
+        for pid in system.all_pids():
+            if pid in (1, me) or pid in own:
+                continue
+            stat = system.stat_of(pid)
+            if stat is None or stat.state == "Z":
+                continue
+            left = self._whose(pid, stat, sessions)
+            if left is None or not left.child.adopted:
+                continue
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                now = system.stat_of(pid)
+                if now is not None and now.start_ticks == stat.start_ticks:  # the descriptor is for what was looked at
+                    system.signal_pidfd(pidfd, signal.SIGKILL)
+                    self._found(left, pid, stat, busy)
+            finally:
+                os.close(pidfd)
+
+    def _whose(self, pid: int, stat: system.Stat, sessions: Mapping[int, _Left]) -> _Left | None:
+        token = system.token_of(system.environ_of(pid))
+        if token is not None:
+            return self._left.get(token)
+        return sessions.get(stat.session)
+
+    def _found(self, left: _Left, pid: int, stat: system.Stat, busy: set[str]) -> None:
+        busy.add(left.child.instance)
+        if stat.group != left.session:
+            left.escaped.add(pid)
+
+    def _empty_cgroup(self, left: _Left) -> bool:
+        """Whether something still lives in it; removes it otherwise."""
+        leaf = left.leaf
+        assert leaf is not None
+        if _populated(leaf):
+            for pid in _procs(leaf):
+                stat = system.stat_of(pid)
+                if stat is not None and stat.state != "Z" and stat.group != left.session:
+                    left.escaped.add(pid)
+            _write(leaf + "/cgroup.kill", b"1")
+            return True
+        _remove(leaf)
+        left.leaf = None
+        return False
+
+    def _leaf(self, child: Child) -> str | None:
+        if self._parent is None or not child.contain:
+            return None
+        # never from a name: it would have to be checked for every meaning that a path can have
+        return f"{self._parent}/{blake2b(system.encode(child.instance), digest_size=12).hexdigest()}"
+
+
+def _parent_cgroup(state_dir: str) -> str | None:
+    """A cgroup of ours for this state directory, where the host allows one with `cgroup.kill` (kernel 5.14)."""
+    base = _own_cgroup()
+    if base is None:
+        return None
+    parent = f"{base}/reconciler-{blake2b(os.fsencode(state_dir), digest_size=4).hexdigest()}"
+    try:
+        if not os.path.isdir(parent):
+            os.mkdir(parent, 0o755)
+        probe = parent + "/probe"
+        if not os.path.isdir(probe):
+            os.mkdir(probe, 0o755)
+        usable = os.access(probe + "/cgroup.kill", os.W_OK) and os.access(base + "/cgroup.procs", os.W_OK)
+        os.rmdir(probe)
+    except OSError:
+        return None
+    return parent if usable else None
+
+
+def _own_cgroup() -> str | None:
+    with open("/proc/self/mountinfo") as file:
+        mounts = [line.split() for line in file]
+    points = [fields[4] for fields in mounts if fields[fields.index("-") + 1] == "cgroup2"]
+    if not points:
+        return None
+    with open("/proc/self/cgroup") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return (points[0] + line[3:].strip()).rstrip("/")
+    return None
+
+
+def _populated(leaf: str) -> bool:
+    with open(leaf + "/cgroup.events", "rb") as file:
+        return b"populated 1" in file.read()
+
+
+def _procs(leaf: str) -> list[int]:
+    with open(leaf + "/cgroup.procs", "rb") as file:
+        return [int(line) for line in file.read().split()]
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
+
+
+def _remove(leaf: str) -> None:
+    """Also what a worker made inside; whatever is still in use stays for the next time."""
+    try:
+        os.rmdir(leaf)
+    except FileNotFoundError:
+        return
+    except OSError:
+        try:
+            for entry in os.scandir(leaf):
+                if entry.is_dir(follow_symlinks=False):
+                    _remove(entry.path)
+            os.rmdir(leaf)
+        except OSError:
+            return

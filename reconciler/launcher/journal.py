@@ -1,0 +1,114 @@
+"""The launcher's own memory on disk: what it is about to start, what it started, what ended, until it is acknowledged.
+
+    DIR/launcher.journal        one JSON array a line, one write a turn, never fsynced
+
+    ["head", version, boot id, seq]
+    ["intent", key, instance, stop signal, grace ms, lane, slot, log, boottime ms, contain, uid]    before the start
+    ["pid", instance, pid, started ms, pidfd inode or start ticks]                                  after it
+    ["exit", seq, key, instance, Exit]                                                              before the reap
+    ["emptied", instance]   ["ack", seq]   ["acked", instance]
+
+It survives the death of a process, not of the machine: after a power cut no process is left to adopt. It never holds an
+argument or an environment value. The holder of the launcher's lock is the only writer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+NAME = "launcher.journal"
+COMPACT_AT_BYTES = 4 << 20
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, ensure_ascii=True).encode
+
+Record = Sequence[Any]
+
+
+def read(directory: str, complain: Callable[[str], None]) -> list[list[Any]]:
+    """The records of an earlier launcher; a torn last line is none, a garbled one is complained of and skipped."""
+    path = os.path.join(directory, NAME)
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    lines.pop()  # empty after the last newline, or torn in the middle of a write
+    records: list[list[Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, list) and record and isinstance(record[0], str):
+            records.append(record)
+        else:
+            complain(f"{path}:{number}: not a record, skipped: {line[:60]!r}")
+    return records
+
+
+class Journal:
+    """Appends. A write that failed leaves no trace in the file, and `behind` is set until a compaction succeeds."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._path = os.path.join(directory, NAME)
+        self._fd = -1
+        self._size_bytes = 0
+        self._compact_at_bytes = COMPACT_AT_BYTES
+        self.behind = False
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Raises OSError when it could not be written; the file is then as it was before."""
+        lines = "".join([_encode(record) + "\n" for record in records]).encode("ascii")
+        try:
+            written = os.write(self._fd, lines)
+            if written != len(lines):
+                raise OSError(28, os.strerror(28), self._path)
+        except OSError:
+            self.behind = True
+            os.ftruncate(self._fd, self._size_bytes)
+            raise
+        self._size_bytes += written
+
+    def full(self) -> bool:
+        """It is time to compact."""
+        return not self.behind and self._size_bytes > self._compact_at_bytes
+
+    def postpone(self) -> None:
+        """A compaction has failed: try again only after as much again has been written."""
+        self._compact_at_bytes = self._size_bytes + COMPACT_AT_BYTES
+
+    def compact(self, records: Iterable[Record]) -> None:
+        """Writes the live state to a new file and puts it in the place of the old one.
+
+        Raises OSError when that could not be done; the old file is then still in use.
+        """
+        temporary = self._path + ".new"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        size_bytes = 0
+        try:
+            lines: list[str] = []
+            for record in records:
+                lines.append(_encode(record) + "\n")
+                if len(lines) == 1_000:
+                    size_bytes += _write_all(fd, "".join(lines).encode("ascii"))
+                    lines.clear()
+            size_bytes += _write_all(fd, "".join(lines).encode("ascii"))
+            os.rename(temporary, self._path)
+        except BaseException:
+            os.close(fd)
+            raise
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._size_bytes, self.behind = fd, size_bytes, False
+        self._compact_at_bytes = max(COMPACT_AT_BYTES, 2 * size_bytes)
+
+
+def _write_all(fd: int, data: bytes) -> int:
+    at = 0
+    while at < len(data):
+        at += os.write(fd, data[at:])
+    return at
