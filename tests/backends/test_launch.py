@@ -1,0 +1,137 @@
+"""What the launcher is told of a start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from reconciler.backends.base import Account
+from reconciler.backends.launch import StartError, Starts, expand
+from reconciler.resources.meta import Metadata
+from reconciler.resources.pool import Template
+from reconciler.resources.worker import Worker, WorkerSpec
+
+
+class Machine:
+    """A host with two accounts."""
+
+    path = "/opt/bin:/bin"
+
+    def account(self, user: str | None) -> Account:
+        if user is None:
+            return Account(None, None, None, "me", "/home/me", "/bin/sh")
+        if user == "www":
+            return Account(33, 33, [33, 44], "www", "/var/www", "/bin/false")
+        raise LookupError(user)
+
+    def free_port(self) -> int:
+        return 4711
+
+    def remove_files(self, files: Sequence[str]) -> list[str]:
+        return []
+
+    def remove_logs(self, directories: Sequence[str]) -> None:
+        return None
+
+
+def a_worker(ordinal: int = 1) -> Worker:
+    spec = WorkerSpec(pool="web", ordinal=ordinal, template_hash="abc", ports={"http": 8001, "admin-ui": 9001})
+    return Worker(metadata=Metadata(name=f"web-{ordinal}", uid="0a1b"), spec=spec)
+
+
+def a_template(**fields: object) -> Template:
+    return Template.model_validate({"command": ["serve", "$(PORT)"], **fields})
+
+
+def test_a_worker_gets_its_command_with_its_own_environment_and_nothing_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_DAEMON", "x")
+    template = a_template(env=[{"name": "URL", "value": "http://$(RECONCILER_WORKER):$(PORT_ADMIN_UI)/$$5"}])
+    register, spawn = Starts(Machine()).worker("web", a_worker(), "0a1b.1", "abc", template)
+    assert register[:2] == ["register", "web@abc"]
+    assert register[2]["env"] == {
+        "PATH": "/opt/bin:/bin", "HOME": "/home/me", "USER": "me", "LOGNAME": "me", "SHELL": "/bin/sh",
+        "RECONCILER_POOL": "web",
+    }  # fmt: skip
+    assert spawn == [
+        "spawn",
+        [
+            [
+                "worker/web-1",
+                "0a1b.1",
+                "web@abc",
+                ["serve", "8001"],
+                {
+                    "RECONCILER_ORDINAL": "1",
+                    "RECONCILER_WORKER": "web-1",
+                    "RECONCILER_INSTANCE": "0a1b.1",
+                    "PORT": "8001",
+                    "PORT_HTTP": "8001",
+                    "PORT_ADMIN_UI": "9001",
+                    "URL": "http://web-1:9001/$5",
+                },
+                "w/0a1b/1.log",
+            ]
+        ],
+    ]
+
+
+def test_a_template_is_sent_once_and_again_only_when_it_changed() -> None:
+    starts = Starts(Machine())
+    assert len(starts.worker("web", a_worker(0), "a.1", "abc", a_template())) == 2
+    assert [m[0] for m in starts.worker("web", a_worker(1), "b.1", "abc", a_template())] == ["spawn"]
+    changed = a_template(stop={"gracePeriod": "1s"})
+    assert [m[0] for m in starts.worker("web", a_worker(1), "b.2", "abc", changed)] == ["register", "spawn"]
+
+
+def test_an_unknown_variable_or_account_is_a_failed_start_with_its_step() -> None:
+    with pytest.raises(StartError) as error:
+        Starts(Machine()).worker("web", a_worker(), "a.1", "abc", a_template(command=["serve", "$(NOPE)"]))
+    assert error.value.step == "expand" and "NOPE" in error.value.message
+    with pytest.raises(StartError) as error:
+        Starts(Machine()).worker("web", a_worker(), "a.1", "abc", a_template(user="nobody-here"))
+    assert error.value.step == "identity"
+
+
+def test_an_account_brings_its_ids_and_its_home() -> None:
+    register, _ = Starts(Machine()).worker("web", a_worker(), "a.1", "abc", a_template(user="www"))
+    assert (register[2]["uid"], register[2]["gid"], register[2]["groups"]) == (33, 33, [33, 44])
+    assert register[2]["env"]["HOME"] == "/var/www"
+
+
+def test_tasks_bring_their_command_and_the_pool_says_who_and_where() -> None:
+    starts = Starts(Machine())
+    template = Template.model_validate({"workingDir": "/srv", "env": [{"name": "A", "value": "1"}]})
+    register, lane = starts.lane("batch", 4, template, "abc")
+    assert register[2]["lane"] == "batch" and register[2]["cwd"] == "/srv" and register[2]["env"]["A"] == "1"
+    assert lane == ["lane", "batch", 4]
+    assert starts.lane("batch", 4, template, "abc") == []
+    assert starts.lane("batch", 2, template, "abc") == [["lane", "batch", 2]]
+    spec = '{"pool":"batch","command":["true"],"env":{"A":"2","RECONCILER_TASK":"forged"},"payload":{"n":1}}'
+    (spawn,) = starts.tasks("batch", [(1234, 2, "s.1234.2", spec)])
+    assert spawn[1] == [
+        [
+            "task/1234",
+            "s.1234.2",
+            "batch@abc",
+            ["true"],
+            {
+                "A": "2",
+                "RECONCILER_TASK": "1234",
+                "RECONCILER_ATTEMPT": "2",
+                "RECONCILER_INSTANCE": "s.1234.2",
+                "RECONCILER_PAYLOAD": '{"n":1}',
+            },
+            "t/1/1234.2.log",
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("plain", "plain"), ("$$", "$"), ("$$(A)", "$(A)"), ("$(A)-$(A)", "1-1"), ("$A ${A}", "$A ${A}")],
+)
+def test_only_parenthesised_names_are_variables(text: str, expected: str) -> None:
+    assert expand(text, {"A": "1"}) == expected

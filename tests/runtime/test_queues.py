@@ -1,0 +1,199 @@
+"""The queue of a pool: order, claims, returns, ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from reconciler.resources.task import TaskState
+from reconciler.runtime.queues import Queues, TaskQueue
+from reconciler.store.base import TaskRecord
+from reconciler.store.memory import MemoryStore
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def a_queue() -> tuple[MemoryStore, TaskQueue]:
+    store = MemoryStore(lambda: T0)
+    return store, Queues(store.tasks, store.id).of("batch")
+
+
+def submitted(store: MemoryStore, queue: TaskQueue, **fields: object) -> TaskRecord:
+    record = TaskRecord(
+        id=store.tasks.next_id(),
+        pool="batch",
+        state=TaskState.PENDING,
+        submitted_ms=0,
+        max_attempts=3,
+        spec="{}",
+        **fields,  # type: ignore[arg-type]
+    )
+    queue.submit(record)
+    return record
+
+
+def test_tasks_go_in_the_order_of_submission() -> None:
+    store, queue = a_queue()
+    ids = [submitted(store, queue).id for _ in range(5)]
+    assert queue.ready(3, 0) == ids[:3]
+    queue.claim(ids[0])
+    assert queue.ready(9, 0) == ids[1:]
+
+
+def test_a_task_that_never_began_takes_its_old_place_and_its_try_is_not_counted() -> None:
+    store, queue = a_queue()
+    ids = [submitted(store, queue).id for _ in range(4)]
+    first, second = (queue.claim(i) for i in ids[:2])
+    queue.give_back(second)
+    queue.give_back(first)
+    assert queue.ready(9, 0) == ids
+    assert first.attempts == 0 and first.state is TaskState.PENDING
+
+
+def test_a_failed_try_waits_until_it_is_due() -> None:
+    store, queue = a_queue()
+    record = submitted(store, queue)
+    queue.claim(record.id)
+    queue.began(record, pid=7, slot=0, started_ms=100)
+    queue.again(record, due_ms=5_000)
+    assert record.state is TaskState.RETRYING and record.attempts == 1
+    assert queue.ready(9, 4_999) == [] and queue.next_due_ms == 5_000
+    assert queue.ready(9, 5_000) == [record.id]
+    assert queue.claim(record.id).claim == 2
+
+
+def test_a_task_past_its_timeout_gets_the_signal_and_after_the_grace_the_kill() -> None:
+    store, queue = a_queue()
+    queue.grace_ms = 1_000
+    record = submitted(store, queue, timeout_ms=500)
+    queue.claim(record.id)
+    queue.began(record, pid=7, slot=0, started_ms=100)
+    assert queue.overdue(599) == () and queue.next_deadline_ms == 600
+    (signal,) = queue.overdue(600)
+    assert (signal.id, signal.kill) == (record.id, False)
+    queue.step_done(signal, 600)
+    assert list(queue.overdue(1_599)) == [] and record.id in queue.overran
+    (kill,) = queue.overdue(1_600)
+    assert kill.kill
+    queue.step_done(kill, 1_600)
+    assert list(queue.overdue(99_999)) == []
+
+
+def test_fault_T13_a_cancel_of_what_waits_ends_it_and_of_what_runs_marks_it() -> None:
+    store, queue = a_queue()
+    waits, runs, claimed = (submitted(store, queue) for _ in range(3))
+    queue.claim(runs.id)
+    queue.began(runs, pid=7, slot=0, started_ms=0)
+    queue.claim(claimed.id)
+    assert queue.cancel(waits, 5) and waits.state is TaskState.CANCELLED
+    assert not queue.cancel(runs, 5) and runs.state is TaskState.RUNNING
+    assert [o.id for o in queue.overdue(5)] == [runs.id]
+    assert not queue.cancel(claimed, 5)
+    queue.give_back(claimed)  # the launcher had not begun it
+    assert claimed.state is TaskState.CANCELLED
+    assert queue.counts["Cancelled"] == 2 and queue.counts["Running"] == 1
+
+
+def test_what_an_earlier_controller_left_is_taken_up() -> None:
+    store, queue = a_queue()
+    waiting, claimed, done = (submitted(store, queue) for _ in range(3))
+    queue.claim(claimed.id)
+    queue.claim(done.id)
+    queue.end(done, TaskState.SUCCEEDED, 9)
+    store.commit()
+    after = Queues(store.tasks, store.id).of("batch")
+    assert after.ready(9, 0) == [waiting.id] and after.claimed == 1 and after.waiting == 1
+
+
+class QueueAgainstItsModel(RuleBasedStateMachine):
+    """Whatever happens, counts and order are those of a plain model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store, self.queue = a_queue()
+        self.records: list[TaskRecord] = []
+        self.now_ms = 0
+
+    def pick(self, index: int, *, claimed: bool) -> TaskRecord | None:
+        found = [r for r in self.records if not r.state.ended and bool(r.claim) is claimed]
+        return found[index % len(found)] if found else None
+
+    @rule()
+    def submit(self) -> None:
+        self.records.append(submitted(self.store, self.queue))
+
+    @rule(limit=st.integers(1, 4))
+    def dispatch(self, limit: int) -> None:
+        expected = [r.id for r in self.records if not r.state.ended and not r.claim and r.due_ms <= self.now_ms]
+        got = list(self.queue.ready(limit, self.now_ms))
+        assert got == expected[:limit]
+        for task_id in got:
+            self.queue.claim(task_id)
+
+    @rule(index=st.integers(0, 99))
+    def start(self, index: int) -> None:
+        record = self.pick(index, claimed=True)
+        if record is not None:
+            self.queue.began(record, 1, 0, self.now_ms)
+
+    @rule(index=st.integers(0, 99), due_in=st.integers(1, 50))
+    def fail(self, index: int, due_in: int) -> None:
+        record = self.pick(index, claimed=True)
+        if record is not None and record.state is TaskState.RUNNING:
+            self.queue.again(record, self.now_ms + due_in)
+
+    @rule(index=st.integers(0, 99))
+    def succeed(self, index: int) -> None:
+        record = self.pick(index, claimed=True)
+        if record is not None and record.state is TaskState.RUNNING:
+            self.queue.end(record, TaskState.SUCCEEDED, self.now_ms)
+
+    @rule(index=st.integers(0, 99))
+    def back(self, index: int) -> None:
+        record = self.pick(index, claimed=True)
+        if record is not None and record.state is not TaskState.RUNNING:
+            self.queue.give_back(record)
+
+    @rule(index=st.integers(0, 99))
+    def cancel(self, index: int) -> None:
+        record = self.pick(index, claimed=False)
+        if record is not None:
+            self.queue.cancel(record, self.now_ms)
+
+    @rule(by=st.integers(1, 60))
+    def wait(self, by: int) -> None:
+        self.now_ms += by
+
+    @precondition(lambda self: self.records)
+    @rule()
+    def commit(self) -> None:
+        self.store.commit()
+
+    @invariant()
+    def the_counts_are_true(self) -> None:
+        live = [r for r in self.records if not r.state.ended]
+        assert self.queue.waiting == sum(1 for r in live if not r.claim)
+        assert self.queue.claimed == sum(1 for r in live if r.claim)
+        counts = self.queue.counts
+        assert counts["Running"] == sum(1 for r in live if r.state is TaskState.RUNNING)
+        assert counts["Succeeded"] == sum(1 for r in self.records if r.state is TaskState.SUCCEEDED)
+        assert sum(counts.values()) == len(self.records)
+
+
+TestQueueAgainstItsModel = QueueAgainstItsModel.TestCase
+TestQueueAgainstItsModel.settings = settings(max_examples=60, stateful_step_count=40, derandomize=True, deadline=None)
+
+
+def test_an_end_never_changes() -> None:
+    store, queue = a_queue()
+    record = submitted(store, queue)
+    queue.claim(record.id)
+    queue.end(record, TaskState.SUCCEEDED, 1)
+    store.commit()
+    record.state = TaskState.PENDING
+    with pytest.raises(ValueError, match="has ended"):
+        store.tasks.stage(record)
