@@ -96,7 +96,8 @@ def _counted(status: WorkerStatus, rules: RestartPolicySpec, now: datetime) -> W
     at = min(end.at, now)
     healthy = status.started_at is not None and at - status.started_at >= timedelta(seconds=rules.backoff.reset_after_s)
     failures, wait_s = 0 if healthy else status.failures, 0.0
-    if end.reason not in (Reason.STOPPED, Reason.HOST_REBOOTED):
+    blameless = end.reason in (Reason.STOPPED, Reason.HOST_REBOOTED)
+    if not blameless and restart.after(rules.policy, end) is not restart.Next.COMPLETE:
         failures += 1
         # A start that failed will fail the same way at once: no free try.
         attempt = failures + 1 if end.reason is Reason.START_FAILED else failures
@@ -151,7 +152,7 @@ def _restart_or_rest(
     if due > now:
         return status.changed(state=State.BACKOFF, recent_restarts=recent, next_start_at=due, message=_words(end)), ""
     recent = (*recent, now)[-limit:] if limit else ()
-    return status.changed(restarts=status.restarts + 1, recent_restarts=recent), f"restart after {_words(end)}"
+    return status.changed(restarts=status.restarts + 1, recent_restarts=recent), f"restart after {_brief(end)}"
 
 
 def _resting_state(status: WorkerStatus) -> State:
@@ -307,6 +308,10 @@ def _words(end: LastExit) -> str:
     if end.signal is not None:
         return end.signal if end.reason in (Reason.SIGNALLED, Reason.STOPPED) else f"{end.signal} ({end.reason})"
     return f"exit code {end.code}"
+
+
+def _brief(end: LastExit) -> str:
+    return "a failed start" if end.reason is Reason.START_FAILED else _words(end)
 
 
 def _template(worker: Worker, pool: Pool | None, world: World) -> Template:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+from zlib import crc32
 
 from reconciler.resources.meta import Metadata, Model, Object
 from reconciler.resources.pool import Template
@@ -28,5 +29,7 @@ class Revision(Object):
 
 
 def revision_name(pool: str, template_hash: str) -> str:
-    """The name of a pool's revision, within 63 letters."""
-    return f"{pool[:52]}-{template_hash}"
+    """The name of a pool's revision, within 63 letters; a long name is cut, and told apart by its checksum."""
+    if len(pool) > 52:
+        pool = f"{pool[:43]}-{crc32(pool.encode()):08x}"
+    return f"{pool}-{template_hash}"

@@ -1,0 +1,412 @@
+"""Keeps the declared number of workers up, or the declared number of slots open.
+
+    Pool web, replicas: 3            ->   Worker web-0, web-1, web-2, each with its template's hash
+    template changes                 ->   a Revision; the workers take it one after another
+    Pool batch, replicas: 4, tasks   ->   a Lane of 4 slots; no workers
+
+Reads:   the Pool, the Workers and Revisions it owns, the counts of its queue.
+Writes:  Workers (create, delete, their template), Revisions, the Lane, the status of the Pool.
+Wakes:   on any change of either; when a worker becomes available, or a rollout has to move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.controllers.base import (
+    Action,
+    Create,
+    Delete,
+    Lane,
+    Mode,
+    Plan,
+    Record,
+    Remove,
+    SetSpec,
+    SetStatus,
+    World,
+)
+from reconciler.policies import rollout
+from reconciler.resources.event import Event, event
+from reconciler.resources.meta import Key, Metadata, Status, set_condition
+from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, template_hash
+from reconciler.resources.revision import Revision, RevisionSpec, revision_name
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import format_moment
+from reconciler.resources.worker import Process, Reason, State, Worker, WorkerSpec
+
+REVISIONS_KEPT = 10
+"""Revisions that no worker uses."""
+
+
+def plan(key: Key, world: World, now: datetime) -> Plan:
+    """What brings one Pool closer to its spec."""
+    pool = world.get(Pool, key.name)
+    if pool is None:
+        return Plan()  # its workers see that it is gone, and go
+    workers = world.owned_by(key, Worker)
+    if pool.metadata.deleted_at is not None:
+        return _leave(pool, workers, world, now)
+    if pool.spec.tasks is not None:
+        return _slots(pool, workers, world, now)
+    return _workers(pool, workers, world, now)
+
+
+# Workers.
+
+
+def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
+    target = template_hash(pool.spec.template)
+    if world.mode is not Mode.RUNNING:
+        status = _status(pool, workers, target, pool.status.rollout, False, now)
+        return Plan(_said(pool, status, now))
+
+    wanted = [w for w in workers if w.spec.ordinal < pool.spec.replicas and w.metadata.deleted_at is None]
+    surplus = [w for w in workers if w.spec.ordinal >= pool.spec.replicas and w.metadata.deleted_at is None]
+    step = rollout.next_step([_slot(w) for w in wanted], target, pool.spec.strategy, pool.status.rollout, now)
+    replaced = set(step.replace)
+    newcomers = _newcomers(pool, workers, target, step.rollout, world)
+    settled = step.rollout is None and not newcomers and all(_serves(w, target) for w in wanted)
+
+    status = _status(pool, workers, target, step.rollout, settled, now)
+    return Plan(
+        (
+            *_revisions(pool, workers, target, world),
+            *newcomers,
+            *(
+                Delete(w.key, f"scaled down to {pool.spec.replicas}")
+                for w in sorted(surplus, key=lambda w: w.spec.ordinal, reverse=True)
+            ),
+            *(_replacement(pool, w, target) for w in wanted if w.name in replaced),
+            *_said(pool, status, now),
+        ),
+        _earliest(step.look_at, _next_available_at(pool, wanted, now)),
+    )
+
+
+def _slot(worker: Worker) -> rollout.Slot:
+    status = worker.status
+    up = status.ready and status.process is Process.UP
+    end = status.last_exit
+    counts = end is not None and status.failures and end.reason not in (Reason.STOPPED, Reason.HOST_REBOOTED)
+    return rollout.Slot(
+        name=worker.name,
+        wanted=worker.spec.template_hash,
+        running=status.template_hash,
+        ready_since=status.started_at if up else None,
+        completed=status.state is State.COMPLETED,
+        failed_at=end.at if end is not None and counts else None,
+        why=_end_words(worker),
+    )
+
+
+def _serves(worker: Worker, target: str) -> bool:
+    status = worker.status
+    return status.template_hash == target and (status.ready or status.state is State.COMPLETED)
+
+
+def _newcomers(
+    pool: Pool, workers: Sequence[Worker], target: str, rolling: Rollout | None, world: World
+) -> list[Create]:
+    """Workers for slots that have none; after a failed rollout with the template that was good before."""
+    taken = {worker.spec.ordinal for worker in workers}
+    missing = [ordinal for ordinal in range(pool.spec.replicas) if ordinal not in taken]
+    if not missing:
+        return []
+    hash_, template = target, pool.spec.template
+    if rolling is not None and rolling.failed:
+        good = world.template(pool.name, pool.status.template_hash) if pool.status.template_hash else None
+        if good is not None:
+            hash_, template = pool.status.template_hash, good
+    return [_new_worker(pool, ordinal, hash_, template) for ordinal in missing]
+
+
+def _new_worker(pool: Pool, ordinal: int, hash_: str, template: Template) -> Create:
+    ports, free = _ports(template, ordinal, {})
+    metadata = Metadata(name=f"{pool.name}-{ordinal}", labels=pool.metadata.labels, owner=str(pool.key))
+    spec = WorkerSpec(pool=pool.name, ordinal=ordinal, template_hash=hash_, ports=ports)
+    return Create(Worker(metadata=metadata, spec=spec), free)
+
+
+def _replacement(pool: Pool, worker: Worker, target: str) -> SetSpec:
+    ports, free = _ports(pool.spec.template, worker.spec.ordinal, worker.spec.ports)
+    return SetSpec(worker.key, worker.spec.changed(template_hash=target, ports=ports), f"template {target}", free)
+
+
+def _ports(template: Template, ordinal: int, had: dict[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The slot's port numbers, and the names of those that the machine shall choose; a chosen one stays the slot's."""
+    known: dict[str, int] = {}
+    free: list[str] = []
+    for port in template.ports:
+        if port.base is not None:
+            known[port.name] = port.base + ordinal
+        elif port.port is not None:
+            known[port.name] = port.port
+        elif port.name in had:
+            known[port.name] = had[port.name]
+        else:
+            free.append(port.name)
+    return known, tuple(free)
+
+
+def _revisions(pool: Pool, workers: Sequence[Worker], target: str, world: World) -> list[Action]:
+    """A Revision for the template of today; the oldest of those that nobody uses go."""
+    known = sorted(world.owned_by(pool.key, Revision), key=lambda revision: revision.spec.number)
+    used = {target, pool.status.template_hash}
+    for worker in workers:
+        used.update((worker.spec.template_hash, worker.status.template_hash))
+    unused = [revision for revision in known if revision.spec.template_hash not in used]
+    actions: list[Action] = [Remove(revision.key) for revision in unused[: max(0, len(unused) - REVISIONS_KEPT)]]
+    if all(revision.spec.template_hash != target for revision in known):
+        number = known[-1].spec.number + 1 if known else 1
+        metadata = Metadata(name=revision_name(pool.name, target), owner=str(pool.key))
+        spec = RevisionSpec(pool=pool.name, number=number, template_hash=target, template=pool.spec.template)
+        actions.insert(0, Create(Revision(metadata=metadata, spec=spec)))
+    return actions
+
+
+def _available_at(pool: Pool, worker: Worker) -> datetime | None:
+    status = worker.status
+    if not status.ready or status.started_at is None:
+        return None
+    return status.started_at + timedelta(seconds=pool.spec.strategy.min_ready_s)
+
+
+def _next_available_at(pool: Pool, workers: Sequence[Worker], now: datetime) -> datetime | None:
+    if not pool.spec.strategy.min_ready_s:
+        return None
+    return _earliest(*(at for worker in workers if (at := _available_at(pool, worker)) is not None and at > now))
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((at for at in moments if at is not None), default=None)
+
+
+# Slots for tasks.
+
+
+def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
+    if workers:
+        deletions = tuple(Delete(w.key, "the pool runs tasks now") for w in workers if w.metadata.deleted_at is None)
+        status = _status(pool, workers, "", None, False, now)
+        return Plan((*deletions, *_said(pool, status, now)))
+    target = template_hash(pool.spec.template)
+    open_ = pool.spec.replicas if world.mode is Mode.RUNNING else 0  # what waits in the launcher must not begin now
+    ready = (Status.TRUE, "SlotsOpen", f"{open_} slots") if open_ else (Status.FALSE, "NoSlots", "no slot is open")
+    conditions = pool.status.conditions
+    conditions = set_condition(conditions, "Ready", *ready, now)
+    conditions = set_condition(conditions, "Progressing", Status.FALSE, "Complete", "", now)
+    conditions = set_condition(conditions, "Degraded", Status.FALSE, "AsExpected", "", now)
+    status = PoolStatus(
+        observed_generation=pool.metadata.generation,
+        desired_replicas=pool.spec.replicas,
+        replicas=open_,
+        ready_replicas=open_,
+        available_replicas=open_,
+        updated_replicas=open_,
+        template_hash=target,
+        conditions=conditions,
+        tasks=_task_counts(world.queue(pool.name).counts),
+    )
+    return Plan(
+        (*_revisions(pool, (), target, world), Lane(pool.name, open_, target), *_said(pool, status, now)),
+    )
+
+
+def _task_counts(counts: dict[str, int]) -> TaskCounts:
+    def of(*states: TaskState) -> int:
+        return sum(counts.get(state, 0) for state in states)
+
+    return TaskCounts(
+        pending=of(TaskState.PENDING, TaskState.DELAYED, TaskState.RETRYING),
+        running=of(TaskState.RUNNING),
+        succeeded=of(TaskState.SUCCEEDED),
+        failed=of(TaskState.FAILED),
+        dead_lettered=of(TaskState.DEAD_LETTERED),
+        expired=of(TaskState.EXPIRED),
+        cancelled=of(TaskState.CANCELLED),
+        unknown=of(TaskState.UNKNOWN),
+    )
+
+
+# The end of a pool: it goes when nothing of it runs.
+
+
+def _leave(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
+    reason = f"pool/{pool.name} deleted"
+    actions: list[Action] = [Delete(w.key, reason) for w in workers if w.metadata.deleted_at is None]
+    queue = world.queue(pool.name) if pool.spec.tasks is not None else None
+    if queue is not None:
+        actions.append(Lane(pool.name, 0, template_hash(pool.spec.template)))
+    if not workers and (queue is None or not queue.claimed):
+        actions.extend(Remove(revision.key) for revision in world.owned_by(pool.key, Revision))
+        return Plan((*actions, Remove(pool.key)))
+
+    waits = f"{_workers_in_words(len(workers))} being stopped" if workers else "tasks are being stopped"
+    conditions = set_condition(pool.status.conditions, "Ready", Status.FALSE, "Deleting", waits, now)
+    conditions = set_condition(conditions, "Progressing", Status.TRUE, "Deleting", waits, now)
+    status = pool.status.changed(
+        observed_generation=pool.metadata.generation,
+        replicas=len(workers),
+        ready_replicas=0,
+        available_replicas=0,
+        conditions=conditions,
+        tasks=_task_counts(queue.counts) if queue is not None else None,
+    )
+    return Plan((*actions, *_said(pool, status, now)))
+
+
+# What is said.
+
+
+@dataclass(slots=True)
+class _Count:
+    total: int = 0
+    leaving: int = 0
+    ready: int = 0
+    available: int = 0
+    updated: int = 0
+    restarts: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+def _status(
+    pool: Pool, workers: Sequence[Worker], target: str, rolling: Rollout | None, settled: bool, now: datetime
+) -> PoolStatus:
+    count = _counts(pool, workers, target, now)
+    conditions = pool.status.conditions
+    for type_, (status, reason, message) in (
+        ("Ready", _ready(pool, count)),
+        ("Progressing", _progressing(pool, count, rolling)),
+        ("Degraded", _degraded(workers, rolling)),
+    ):
+        conditions = set_condition(conditions, type_, status, reason, message, now)
+    return PoolStatus(
+        observed_generation=pool.metadata.generation,
+        desired_replicas=pool.spec.replicas,
+        replicas=count.total,
+        ready_replicas=count.ready,
+        available_replicas=count.available,
+        updated_replicas=count.updated,
+        restarts=count.restarts,
+        template_hash=target if settled else pool.status.template_hash,
+        rollout=rolling,
+        conditions=conditions,
+    )
+
+
+def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -> _Count:
+    count = _Count()
+    for worker in workers:
+        status = worker.status
+        count.restarts += status.restarts
+        if worker.metadata.deleted_at is not None:
+            count.leaving += 1
+            continue
+        count.total += 1
+        count.updated += worker.spec.template_hash == status.template_hash == target
+        count.completed += status.state is State.COMPLETED
+        count.failed += status.state is State.FAILED
+        if status.ready:
+            count.ready += 1
+            at = _available_at(pool, worker)
+            count.available += at is not None and at <= now
+    return count
+
+
+_Word = tuple[Status, str, str]
+
+
+def _ready(pool: Pool, count: _Count) -> _Word:
+    want = pool.spec.replicas
+    message = f"{count.ready} of {want} workers are ready"
+    if count.ready >= want:
+        return Status.TRUE, "AllReady", message
+    if count.completed >= want:
+        return Status.FALSE, "Completed", f"all {want} workers have done their work"
+    return Status.FALSE, "NotAllReady", message
+
+
+def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
+    want = pool.spec.replicas
+    message = f"{count.updated} of {want} workers have template {rolling.template_hash}" if rolling else ""
+    if rolling is not None and rolling.failed:
+        return Status.FALSE, "RolloutFailed", f"{rolling.failed}; {message}"
+    if rolling is not None:
+        return Status.TRUE, "RollingOut", message
+    coming = want - count.ready - count.completed - count.failed
+    if coming > 0:
+        return Status.TRUE, "Starting", f"{_workers_in_words(coming)} not up"
+    surplus = count.leaving + max(0, count.total - want)
+    if surplus:
+        return Status.TRUE, "ScalingDown", f"{_workers_in_words(surplus)} being stopped"
+    if count.failed:
+        return Status.FALSE, "WorkerFailed", f"{_workers_in_words(count.failed)} not started again"
+    return Status.FALSE, "Complete", ""
+
+
+def _workers_in_words(count: int) -> str:
+    return "1 worker is" if count == 1 else f"{count} workers are"
+
+
+def _degraded(workers: Sequence[Worker], rolling: Rollout | None) -> _Word:
+    """The first worker in trouble, by name, and how many more there are."""
+    ill = [(worker, reason) for worker in workers if (reason := _trouble(worker))]
+    if ill:
+        worker, reason = ill[0]
+        status = worker.status
+        message = f"worker/{worker.name}: {status.message or _end_words(worker)}"
+        if status.next_start_at is not None:
+            message += f"; next start at {format_moment(status.next_start_at)}"
+        return Status.TRUE, reason, message + (f"; and {len(ill) - 1} more" if len(ill) > 1 else "")
+    if rolling is not None and rolling.failed:
+        return Status.TRUE, "RolloutFailed", rolling.failed
+    return Status.FALSE, "AsExpected", ""
+
+
+def _trouble(worker: Worker) -> str:
+    match worker.status.state:
+        case State.BACKOFF:
+            end = worker.status.last_exit
+            return "StartFailed" if end is not None and end.reason is Reason.START_FAILED else "CrashLoop"
+        case State.FAILED:
+            return "WorkerFailed"
+        case State.STOP_STUCK:
+            return "StopStuck"
+        case State.UNKNOWN:
+            return "SlotBlocked"
+        case _:
+            return ""
+
+
+def _end_words(worker: Worker) -> str:
+    end = worker.status.last_exit
+    if end is None:
+        return ""
+    if end.reason is Reason.START_FAILED:
+        return f"start failed: {end.message}"
+    if end.signal is not None:
+        return end.signal
+    return f"exit code {end.code}" if end.code is not None else str(end.reason)
+
+
+def _said(pool: Pool, status: PoolStatus, now: datetime) -> tuple[Action, ...]:
+    if status == pool.status:
+        return ()
+    return (SetStatus(pool.key, status), *(Record(one) for one in _rollout_events(pool, status, now)))
+
+
+def _rollout_events(pool: Pool, status: PoolStatus, now: datetime) -> list[Event]:
+    before, after = pool.status.rollout, status.rollout
+    said = []
+    if after is not None and (before is None or before.template_hash != after.template_hash):
+        said.append(event(pool.key, "RolloutStarted", f"template {after.template_hash}, one after another", now))
+    if after is not None and after.failed and (before is None or before.failed != after.failed):
+        message = f"{after.failed}; the other workers keep their template"
+        said.append(event(pool.key, "RolloutFailed", message, now, warning=True))
+    if before is not None and after is None and status.template_hash == before.template_hash:
+        said.append(event(pool.key, "RolloutComplete", f"template {before.template_hash}", now))
+    return said
