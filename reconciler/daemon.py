@@ -38,12 +38,12 @@ from reconciler.launcher import protocol
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown, Pool, Tasks
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
-from reconciler.resources.units import format_moment, to_ms
+from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.resources.worker import Process, State, Worker
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource
-from reconciler.store.base import StoreFull, TaskRecord
+from reconciler.store.base import Store, StoreFull, TaskRecord
 from reconciler.store.sqlite import SqliteStore
 
 log = logging.getLogger("reconciler")
@@ -63,7 +63,8 @@ class Controller:
 
     def __init__(self, state: Path, sources: Sequence[str], prune: bool, once: bool) -> None:
         self.clock = SystemClock()
-        self.store = SqliteStore(state, self.clock)
+        self._database = SqliteStore(state, self.clock)
+        self.store: Store = self._database
         self._state = state
         self._once = once
         self._asyncio = asyncio.get_running_loop()
@@ -94,6 +95,7 @@ class Controller:
                 group.create_task(serve(create_app(self), self._api, self._serving)),
                 group.create_task(self._rotation.run()),
                 group.create_task(self._heartbeat()),
+                group.create_task(self._first_looks()),
                 *(group.create_task(source.run()) for source in self.sources),
             ]
             gc.collect()
@@ -174,6 +176,12 @@ class Controller:
             print(f"ready: socket {self._state / 'run' / 'api.sock'}", file=sys.stderr, flush=True)
         self._wake()
 
+    async def _first_looks(self) -> None:
+        """A source that changes nothing makes no turn, and it is in a turn that convergence is seen."""
+        for source in self.sources:
+            await source.first.wait()
+        self._wake()
+
     @property
     def _restarted(self) -> bool:
         """Whether this launcher has had a controller before."""
@@ -203,9 +211,9 @@ class Controller:
         inode = os.stat(path).st_ino
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            self.store.heartbeat()
+            self._database.heartbeat()
             if self.loop.idle:
-                self.store.idle()
+                self._database.idle()
             try:
                 if os.stat(path).st_ino == inode:
                     continue
@@ -361,7 +369,11 @@ class Controller:
             }
         return {
             "version": __version__,
-            "launcher": {key: launcher.get(key) for key in ("pid", "startedAt", "containment")},
+            "launcher": {
+                "pid": launcher.get("pid"),
+                "startedAt": format_moment(from_ms(launcher.get("startedAt", 0))),
+                "containment": launcher.get("containment"),
+            },
             "controller": {
                 "pid": os.getpid(),
                 "startedAt": format_moment(self._started_at),

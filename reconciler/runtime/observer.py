@@ -174,7 +174,7 @@ class Observer:
         tried = task_policy.EndedTry(code=ended.code, signal=ended.signal, reason=reason, message=ended.message)
         verdict = task_policy.after_exit(record, tried, retry, at_ms)
         record.exit_code, record.signal = ended.code, ended.signal
-        record.reason, record.message = verdict.reason.value, verdict.message
+        record.reason, record.message = verdict.reason.value if verdict.reason is not None else None, verdict.message
         if verdict.state is TaskState.RETRYING:
             queue.again(record, verdict.due_ms)
         else:
