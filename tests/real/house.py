@@ -24,26 +24,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-T = TypeVar("T")
+from typing import Any, NamedTuple
 
 WORKERS = Path(__file__).resolve().parents[1] / "workers.py"
 ENDS = ("Succeeded", "Failed", "DeadLettered", "Cancelled", "Expired", "Unknown")
 
 
-def eventually(condition: Callable[[], T], deadline_s: float = 10.0, what: str = "") -> T:
+def eventually(condition: Callable[[], Any], deadline_s: float = 10.0, what: str = "") -> Any:
     """The first true value of `condition`; fails when there is none by the deadline.
 
     An AssertionError of the condition counts as not yet, and is shown when it stays.
     """
     end = time.monotonic() + deadline_s
     while True:
-        last: Any
         try:
-            last = condition()
+            last: Any = condition()
             if last:
-                return last  # type: ignore[no-any-return]
+                return last
         except AssertionError as error:
             last = error
         if time.monotonic() > end:

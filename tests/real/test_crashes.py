@@ -14,11 +14,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.real.house import ENDS, House, eventually, new_house, worker
-
-T = TypeVar("T")
 
 KILLS_OF_THE_CONTROLLER = 200
 KILLS_OF_THE_LAUNCHER = 20
@@ -193,10 +191,10 @@ def exercise(house: House, tag: str, unseen_ends: bool) -> dict[str, dict[str, A
     return ends
 
 
-def insist(house: House, ask: Callable[[], T | None], deadline_s: float = 30.0) -> T:
+def insist(house: House, ask: Callable[[], Any], deadline_s: float = 30.0) -> Any:
     """Asks until there is an answer that is true; a launcher that has died is started again, as a person would."""
 
-    def attempt() -> T | None:
+    def attempt() -> Any:
         try:
             return ask()
         except OSError:
@@ -205,7 +203,7 @@ def insist(house: House, ask: Callable[[], T | None], deadline_s: float = 30.0) 
             return None
 
     try:
-        return eventually(attempt, deadline_s)  # type: ignore[return-value]
+        return eventually(attempt, deadline_s)
     except AssertionError as error:
         raise AssertionError(f"{error}\nup said:\n{house.output()}") from None
 
@@ -228,4 +226,4 @@ def acknowledged(house: House, key: str, command: list[str], **fields: Any) -> s
         assert status == 201, (status, answer)
         return str((answer[0] if isinstance(answer, list) else answer)["metadata"]["name"])
 
-    return insist(house, submit)
+    return str(insist(house, submit))
