@@ -876,16 +876,20 @@ _NOT_CONTINUED = frozenset(
 
 def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     """Usually one; a message with very many rows is cut, so that no frame is too long."""
-    if all(len(message) != 2 or len(message[1]) <= ROWS_PER_FRAME for message in messages):
+    if not any(_has_many_rows(message) for message in messages):
         yield messages
         return
     for message in messages:
-        if len(message) != 2 or len(message[1]) <= ROWS_PER_FRAME:
+        if not _has_many_rows(message):
             yield [message]
             continue
         word, rows = message
         for at in range(0, len(rows), ROWS_PER_FRAME):
             yield [(word, rows[at : at + ROWS_PER_FRAME])]
+
+
+def _has_many_rows(message: Message) -> bool:
+    return len(message) == 2 and isinstance(message[1], list) and len(message[1]) > ROWS_PER_FRAME
 
 
 _now = time.monotonic
