@@ -1,5 +1,51 @@
-"""The command line."""
+"""The command line: one file a family of verbs, each imported only when one of its verbs is used.
+
+Belongs here: words, options, tables, exit codes. Never: decisions about processes; the daemon takes those.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
 
 
 def main() -> None:
-    """The command `reconciler`."""
+    """The command `reconciler`: every foreseen error is a line and an exit code, never a traceback."""
+    import click
+
+    from reconciler.cli.root import root
+    from reconciler.errors import ReconcilerError
+
+    try:
+        code = root.main(prog_name="reconciler", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except ReconcilerError as error:
+        _tell(error)
+        code = error.exit_code
+    except BrokenPipeError:
+        code = 141  # the reader has had enough: as every program that SIGPIPE ends
+    except KeyboardInterrupt:
+        code = 130
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: object) -> None:
+    from reconciler.cli.show import escape
+    from reconciler.errors import ReconcilerError
+
+    assert isinstance(error, ReconcilerError)
+    sys.stderr.write(f"error: {escape(error.message)}\n")
+    if error.help:
+        sys.stderr.write(f"  help: {escape(error.help)}\n")

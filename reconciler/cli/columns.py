@@ -1,0 +1,137 @@
+"""The columns of each kind's table. Pure but for the age, which is that of now."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from reconciler.cli.show import age
+
+
+def rows(
+    kind: str, items: Sequence[dict[str, Any]], wide: bool = False, named: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Headers and one row an object; `named` writes kind/name where kinds are mixed."""
+    headers, more, row = _KINDS.get(kind, _OTHER)
+    width = len(headers) + (len(more) if wide else 0)
+    listed = [row(item)[:width] for item in items]
+    if named:
+        listed = [[f"{kind.lower()}/{line[0]}", *line[1:]] for line in listed]
+    return [*headers, *more][:width], listed
+
+
+def status_of_pool(pool: dict[str, Any]) -> str:
+    """One word for a person: computed, never stored."""
+    if "deletedAt" in pool["metadata"]:
+        return "Deleting"
+    conditions = {item["type"]: item for item in pool["status"].get("conditions", ())}
+    degraded, ready = conditions.get("Degraded"), conditions.get("Ready")
+    if degraded is not None and degraded["status"] == "True":
+        return str(degraded["reason"])
+    if ready is not None:
+        return "Ready" if ready["status"] == "True" else str(ready["reason"])
+    return "Pending"
+
+
+def command(words: Sequence[str], width: int = 60) -> str:
+    """A command line as one would type it, cut where it gets long."""
+    text = shlex.join(words)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _pool(pool: dict[str, Any]) -> list[str]:
+    status, spec, metadata = pool["status"], pool["spec"], pool["metadata"]
+    source = metadata.get("source")
+    tasks = status.get("tasks")
+    if spec.get("tasks") is not None:
+        counts = tasks or {}
+        ready, updated = f"{counts.get('running', 0)}/{spec['replicas']}", "-"
+        doing = f"{counts.get('pending', 0)} pending"
+    else:
+        ready = f"{status.get('readyReplicas', 0)}/{spec['replicas']}"
+        updated, doing = str(status.get("updatedReplicas", 0)), "-"
+    return [
+        metadata["name"],
+        ready,
+        updated,
+        str(status.get("availableReplicas", 0)) if doing == "-" else "-",
+        str(status.get("restarts", 0)),
+        doing,
+        status_of_pool(pool),
+        age(metadata.get("createdAt")),
+        command(spec.get("template", {}).get("command", ())) or "-",
+        f"{source['path']}:{source['line']}" if source else "-",
+    ]
+
+
+def _worker(worker: dict[str, Any]) -> list[str]:
+    status, metadata = worker["status"], worker["metadata"]
+    last = status.get("lastExit")
+    return [
+        metadata["name"],
+        "1/1" if status.get("ready") else "0/1",
+        status["state"],
+        str(status.get("restarts", 0)),
+        age(metadata.get("createdAt")),
+        str(status.get("pid", "-")),
+        status.get("instance") or "-",
+        age(status.get("startedAt")),
+        ended(last) if last else "-",
+    ]
+
+
+def ended(last: dict[str, Any]) -> str:
+    """How something ended, in a few letters: 3, SIGKILL, StartFailed."""
+    if "exitCode" in last or "code" in last:
+        return str(last.get("exitCode", last.get("code")))
+    return str(last.get("signal") or last.get("reason") or "-")
+
+
+def _task(task: dict[str, Any]) -> list[str]:
+    status, spec = task["status"], task["spec"]
+    return [
+        task["metadata"]["name"],
+        spec["pool"],
+        status["state"],
+        f"{status['attempts']}/{spec['maxAttempts']}" if "maxAttempts" in spec else str(status["attempts"]),
+        ended(status) if {"exitCode", "signal", "reason"} & status.keys() else "-",
+        age(status["submittedAt"]),
+        status.get("worker", "-"),
+        status.get("reason", "-"),
+        command(spec["command"]),
+    ]
+
+
+def _revision(revision: dict[str, Any]) -> list[str]:
+    spec, metadata = revision["spec"], revision["metadata"]
+    return [metadata["name"], spec["pool"], str(spec["number"]), age(metadata.get("createdAt"))]
+
+
+def _event(event: dict[str, Any]) -> list[str]:
+    cause = event.get("cause", {})
+    count = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
+    message, actor = event["message"] + count, cause.get("actor", "")
+    return [age(event["at"]), event["type"], event["reason"], event["object"], actor, message]
+
+
+def _other(item: dict[str, Any]) -> list[str]:
+    return [item["metadata"]["name"], age(item["metadata"].get("createdAt"))]
+
+
+_OTHER: tuple[list[str], list[str], Any] = (["NAME", "AGE"], [], _other)
+_KINDS: dict[str, tuple[list[str], list[str], Any]] = {
+    "Pool": (
+        ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "RESTARTS", "TASKS", "STATUS", "AGE"],
+        ["COMMAND", "SOURCE"],
+        _pool,
+    ),
+    "Worker": (
+        ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "PID"],
+        ["INSTANCE", "UP", "LAST EXIT"],
+        _worker,
+    ),
+    "Task": (["NAME", "POOL", "STATE", "ATTEMPTS", "EXIT", "AGE"], ["WORKER", "REASON", "COMMAND"], _task),
+    "Revision": (["NAME", "POOL", "NUMBER", "AGE"], [], _revision),
+    "Event": (["LAST SEEN", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"], [], _event),
+}

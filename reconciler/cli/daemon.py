@@ -1,0 +1,116 @@
+"""up and down: the daemon's beginning and end.
+
+reconciler up PATH   ->   this process becomes the launcher (exec), which starts the controller
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import reconciler
+from reconciler.cli.connection import connect, seconds, state_dir, state_option
+from reconciler.client import lock_holder
+
+_LOOK_S = 0.02
+
+
+@click.command("up")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--prune", is_flag=True, help="Delete what a source no longer declares.")
+@click.option("--once", is_flag=True, help="Converge, say so, end with 0 or 1; the workers stay.")
+@click.option("--detach", is_flag=True, help="In the background; its output goes to DIR/daemon.log.")
+@state_option
+def up_command(paths: Sequence[str], prune: bool, once: bool, detach: bool, state: str | None) -> int:
+    """Keeps what the manifests in PATH describe running (default: manifests/).
+
+    \b
+    SIGTERM, SIGINT   ends everything gracefully; again: at once
+    SIGHUP            reads the manifests now
+    SIGQUIT           ends the daemon and leaves the workers running
+    """
+    if once and detach:
+        raise click.UsageError("--once and --detach exclude each other")
+    if not paths and os.path.isdir("manifests"):
+        paths = ("manifests",)
+    for path in paths:
+        if not os.path.exists(path):
+            raise click.UsageError(f"there is no {path!r}")
+    directory = state_dir(state)
+    words = launch_words(directory, [os.path.abspath(path) for path in paths], prune, once)
+    environment = _environment()
+    if detach:
+        return _detached(directory, words, environment)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(words[0], words, environment)
+
+
+@click.command("down")
+@click.option("--keep-workers", is_flag=True, help="End the daemon only; the next `up` takes the workers over.")
+@click.option("--timeout", metavar="DURATION", help="How long to wait for the end; then 124.")
+@state_option
+def down_command(keep_workers: bool, timeout: str | None, state: str | None) -> int:
+    """Ends the daemon, and with it, gracefully, everything that it runs."""
+    timeout_s = seconds(timeout, "--timeout")
+    with connect(state) as client:
+        directory = client.state_dir
+        client.shutdown(keep_workers)
+    started_s = time.monotonic()
+    told = False
+    while lock_holder(directory) is not None:
+        waited_s = time.monotonic() - started_s
+        if timeout_s is not None and waited_s >= timeout_s:
+            click.echo(f"error: the daemon has not ended within {timeout}", err=True)
+            return 124
+        if not told and waited_s > 2 and sys.stderr.isatty():
+            click.echo("waiting for everything to end (reconciler get workers shows what is left)", err=True)
+            told = True
+        time.sleep(_LOOK_S)
+    click.echo("the daemon has ended" + (", its workers run on" if keep_workers else ""))
+    return 0
+
+
+def launch_words(directory: str, sources: Sequence[str], prune: bool, once: bool) -> list[str]:
+    """The launcher's command line, the controller's within it."""
+    launcher = Path(reconciler.__file__).parent / "launcher" / "__main__.py"
+    options = ["--prune"] * prune + ["--once"] * once
+    controller = [sys.executable, "-m", "reconciler.daemon", "--state", directory, *options, "--", *sources]
+    return [sys.executable, "-I", "-S", str(launcher), "--state", directory, "--", *controller]
+
+
+def _environment() -> dict[str, str]:
+    """Our own; where the package was found through the working directory, the controller is told of it."""
+    environment = dict(os.environ)
+    home = str(Path(reconciler.__file__).parent.parent)
+    if os.path.abspath(sys.path[0]) == home and home not in map(os.path.abspath, sys.path[1:]):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, environment.get("PYTHONPATH")]))
+    return environment
+
+
+def _detached(directory: str, words: Sequence[str], environment: dict[str, str]) -> int:
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = os.path.join(directory, "daemon.log")
+    log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    start = os.fstat(log).st_size
+    process = subprocess.Popen(
+        words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+    while True:
+        ended = process.poll()
+        lines = os.pread(log, 1 << 20, start).decode("utf-8", "replace").splitlines()
+        ready = next((line for line in lines if line.startswith("ready: ")), None)
+        converged = next((line for line in lines if line.startswith("adopted ")), None)
+        if ready is not None and converged is not None:
+            click.echo(f"{ready}\n{converged}", err=True)
+            return 0
+        if ended is not None:
+            click.echo("\n".join(lines[-20:]) or f"the daemon ended with {ended}; see {path}", err=True)
+            return ended if ended in (2, 5) else 1
+        time.sleep(_LOOK_S)

@@ -1,0 +1,79 @@
+"""logs: what workers and tasks wrote."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import click
+
+from reconciler.cli.connection import connect, seconds, state_option
+from reconciler.cli.objects import plural
+from reconciler.cli.show import Output
+from reconciler.client import Client
+from reconciler.errors import ReconcilerError
+
+
+@click.command("logs")
+@click.argument("what", metavar="worker/NAME | pool/NAME | task/ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, across restarts.")
+@click.option("--previous", is_flag=True, help="Of the start, or the try, before.")
+@click.option("--since", metavar="DURATION", help="Only files written to within this time, such as 10m.")
+@click.option("--tail", type=click.IntRange(0), help="Only the last lines.")
+@click.option("--raw", is_flag=True, help="On a terminal, too: bytes as they are.")
+@state_option
+def logs_command(
+    what: str, follow: bool, previous: bool, since: str | None, tail: int | None, raw: bool, state: str | None
+) -> None:
+    """Shows output as it was written; on a terminal with control characters made visible."""
+    word, slash, name = what.partition("/")
+    kind = plural(word) if slash else None
+    if kind not in ("workers", "pools", "tasks"):
+        raise click.UsageError("logs takes worker/NAME, pool/NAME or task/ID")
+    seconds(since, "--since")
+    with connect(state) as client:
+        if kind != "pools":
+            output = Output(raw)
+            for block in client.logs(kind, name, follow, previous, tail, since):
+                output.write(block)
+            return
+        client.get("pools", name)
+        workers = [one for one in client.find("workers")["items"] if one["spec"]["pool"] == name]
+        names = [one["metadata"]["name"] for one in workers]
+        if follow:
+            _together(client, names, previous, tail, since, raw)
+            return
+        for worker in names:
+            output = Output(raw, f"{worker}: ")
+            for block in client.logs("workers", worker, False, previous, tail, since):
+                output.write(block)
+
+
+def _together(
+    client: Client, names: Sequence[str], previous: bool, tail: int | None, since: str | None, raw: bool
+) -> None:
+    """Follows several workers, each line with its worker's name before it."""
+    turn = threading.Lock()
+    failures: list[BaseException] = []
+
+    def follow(name: str) -> None:
+        output = Output(raw, f"{name}: ")
+        rest = b""
+        try:
+            for block in client.logs("workers", name, True, previous, tail, since):
+                whole, newline, rest = (rest + block).rpartition(b"\n")
+                with turn:
+                    output.write(whole + newline)
+            with turn:
+                output.write(rest)
+        except (ReconcilerError, OSError) as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=follow, args=(name,), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive() and not failures:
+            thread.join(0.2)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,95 @@
+"""validate and apply: manifests checked without a daemon, and handed to one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from reconciler.cli.connection import connect, state_option
+from reconciler.errors import ReconcilerError
+from reconciler.loading.files import scan
+from reconciler.loading.parse import SourceFile
+from reconciler.loading.problem import Problem, has_errors, in_order, render_concise, render_count, render_full
+
+
+@click.command("validate")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--format", "form", type=click.Choice(["full", "concise"]), default="full", help="How problems look.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the exit code.")
+def validate_command(paths: Sequence[str], form: str, quiet: bool) -> int:
+    """Checks manifests, without a daemon: 0 valid, 1 not, 2 a path is not there."""
+    files, unread = _read(paths)
+    count, found = _load(files)
+    problems = in_order([*unread, *found])
+    if not quiet:
+        sys.stdout.write(report(problems, form))
+        if form == "full":
+            valid = "" if has_errors(problems) else f"{count} object{'' if count == 1 else 's'} valid; "
+            click.echo(f"{valid}{render_count(problems)}")
+    return 1 if has_errors(problems) else 0
+
+
+@click.command("apply")
+@click.option(
+    "-f", "paths", multiple=True, required=True, metavar="PATH", help="A file or directory; - is standard input."
+)
+@click.option("--prune", is_flag=True, help="Delete what was applied before and is not in PATH.")
+@click.option("--wait", is_flag=True, help="Until what was applied is ready.")
+@state_option
+def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | None) -> int:
+    """Applies manifests, all of them or none: created, configured, unchanged, pruned."""
+    files, unread = _read(paths)
+    _, found = _load(files)
+    problems = in_order([*unread, *found])
+    sys.stderr.write(report(problems, "full"))
+    if has_errors(problems):
+        click.echo(f"nothing was applied: {render_count(problems)}", err=True)
+        return 1
+    with connect(state) as client:
+        try:
+            applied = client.apply([(file.path, file.data.decode()) for file in files], prune)
+        except ReconcilerError as error:
+            refused = [Problem.from_json(item) for item in getattr(error, "problems", ())]
+            if not refused:
+                raise
+            sys.stderr.write(report(refused, "full"))
+            return 1
+        for result in applied["results"]:
+            click.echo(f"{result['object']} {result['word']}")
+        sys.stdout.flush()
+        if wait:
+            for result in applied["results"]:
+                client.wait([result["object"]], "deleted" if result["word"] == "pruned" else "ready")
+    return 0
+
+
+def report(problems: Sequence[Problem], form: str) -> str:
+    """The problems, one after another."""
+    one, gap = (render_concise, "\n") if form == "concise" else (render_full, "\n\n")
+    return "".join(one(problem) + gap for problem in problems)
+
+
+def _load(files: Sequence[SourceFile]) -> tuple[int, Sequence[Problem]]:
+    from reconciler.loading.validate import load
+
+    result = load(files)
+    return len(result.objects), result.problems
+
+
+def _read(paths: Sequence[str]) -> tuple[list[SourceFile], list[Problem]]:
+    """Every manifest of these paths."""
+    files: list[SourceFile] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if path == "-":
+            files.append(SourceFile("stdin", sys.stdin.buffer.read()))
+            continue
+        if not os.path.exists(path):
+            raise click.UsageError(f"there is no {path!r}")
+        found = scan(path)
+        files += found.files
+        problems += found.problems
+    return files, problems

@@ -1,0 +1,47 @@
+"""status: is all well, and if not, what is not."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from reconciler.cli.connection import connect, state_option
+from reconciler.cli.show import age, escape, structured, table
+
+
+@click.command("status")
+@click.option("-o", "form", default="", help="json, yaml or jsonpath=...")
+@state_option
+def status_command(form: str, state: str | None) -> int:
+    """Is all well? Ends with 1 if it is not."""
+    with connect(state) as client:
+        report = client.status()
+    sys.stdout.write(structured(report, form) if form else page(report))
+    return 1 if report["problems"] and not form else 0
+
+
+def page(report: dict[str, Any]) -> str:
+    """The report for people: the verdict first."""
+    problems = report["problems"]
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}:" if problems else "all is well"
+    text = f"{count}\n" + "".join(f"  - {escape(str(problem))}\n" for problem in problems)
+    launcher, controller = report["launcher"], report["controller"]
+    text += (
+        f"\nstate       {escape(report['state'])}\n"
+        f"launcher    pid {launcher['pid']}\n"
+        f"controller  pid {controller['pid']}, up {age(controller.get('startedAt'))}, "
+        f"{controller.get('restarts', 0)} restarts\n"
+    )
+    for source in report["sources"]:
+        error = f" error: {source['error']}" if source.get("error") else ""
+        text += f"source      {escape(source['path'])}, applied {age(source.get('lastAppliedAt'))} ago{escape(error)}\n"
+    pools = report["pools"]
+    if pools:
+        lines = [
+            [name, f"{pool.get('readyReplicas', 0)}/{pool['replicas']}", "yes" if pool.get("ready") else "no"]
+            for name, pool in pools.items()
+        ]
+        text += "\n" + table(["POOL", "READY", "WELL"], lines)
+    return text

@@ -1,0 +1,206 @@
+"""submit, run, cancel: work for the slots of a pool."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import click
+
+from reconciler.cli.connection import connect, seconds, state_option
+from reconciler.cli.objects import plural, pool_name, split_state
+from reconciler.cli.show import Output
+from reconciler.cli.waiting import EXIT_OWN_FAILURE, task_code
+from reconciler.client import Client
+from reconciler.errors import Invalid, ReconcilerError
+
+
+@click.command("submit", context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, metavar="[-- COMMAND [ARG]...]")
+@click.option("--pool", metavar="NAME", help="Where it runs; without it the only pool that takes tasks.")
+@click.option("--from", "from_", metavar="FILE", help="One task a line as JSON; - is standard input.")
+@click.option("--idempotency-key", metavar="KEY", help="The same key and content again: the same task.")
+@click.option("--timeout", metavar="DURATION", help="Longest running time of one try.")
+@click.option("--max-attempts", type=click.IntRange(1), help="Tries in all.")
+@click.option("--env", "env", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated.")
+@click.option("--payload", metavar="JSON", help="Handed on in RECONCILER_PAYLOAD.")
+@click.option("--wait", is_flag=True, help="Until it has ended; the exit code is the command's.")
+@click.option("-o", "form", type=click.Choice(["name", "json"]), default="name", help="What is printed.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
+@state_option
+def submit_command(
+    command: Sequence[str],
+    pool: str | None,
+    from_: str | None,
+    idempotency_key: str | None,
+    timeout: str | None,
+    max_attempts: int | None,
+    env: Sequence[str],
+    payload: str | None,
+    wait: bool,
+    form: str,
+    quiet: bool,
+    state: str | None,
+) -> int:
+    """Submits a task, or a file of them. What is printed is durable.
+
+    \b
+    reconciler submit --pool batch -- python3 train.py
+    reconciler submit --pool batch --from tasks.jsonl
+    """
+    if (from_ is None) == (not command):
+        raise click.UsageError("submit takes either -- COMMAND or --from FILE")
+    with connect(state) as client:
+        chosen = pool_name(pool) if pool else only_pool(client)
+        if from_ is not None:
+            if any((idempotency_key, timeout, max_attempts, env, payload, wait)):
+                raise click.UsageError("--from: each line says this for itself")
+            count = _submit_file(client, chosen, from_)
+            if not quiet:
+                click.echo(count)
+            return 0
+        wanted = _submission(command, env, payload, idempotency_key, timeout)
+        task = client.submit(chosen, wanted | ({"maxAttempts": max_attempts} if max_attempts else {}))
+        if not quiet and not (wait and form == "json"):
+            click.echo(json.dumps(task, ensure_ascii=False) if form == "json" else f"task/{task['metadata']['name']}")
+        if not wait:
+            return 0
+        sys.stdout.flush()
+        found = client.wait([f"task/{task['metadata']['name']}"], "finished")
+        if form == "json" and not quiet:
+            click.echo(json.dumps(client.get("tasks", task["metadata"]["name"]), ensure_ascii=False))
+        return task_code(found["results"][0]["status"])
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARG]...")
+@click.option("--pool", metavar="NAME", help="Where it runs; without it the only pool that takes tasks.")
+@click.option("--timeout", metavar="DURATION", help="Longest running time.")
+@click.option("--env", "env", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated.")
+@click.option("--raw", is_flag=True, help="On a terminal, too: bytes as they are.")
+@state_option
+def run_command(
+    command: Sequence[str], pool: str | None, timeout: str | None, env: Sequence[str], raw: bool, state: str | None
+) -> int:
+    """Runs a command as a task, once, and shows its output; the exit code is the command's.
+
+    128+n when signal n ended it; 125 for failures of ours; 126 cannot be executed; 127 not found. An interrupt (^C)
+    cancels the task.
+    """
+    try:
+        with connect(state) as client:
+            chosen = pool_name(pool) if pool else only_pool(client)
+            wanted = _submission(command, env, None, None, timeout) | {"maxAttempts": 1, "onUnknown": "Fail"}
+            task = client.submit(chosen, wanted)["metadata"]["name"]
+            try:
+                output = Output(raw)
+                for block in client.logs("tasks", task, follow=True):
+                    output.write(block)
+                status = client.wait([f"task/{task}"], "finished")["results"][0]["status"]
+            except (KeyboardInterrupt, BrokenPipeError):
+                client.close()
+                client.cancel(task)
+                raise
+    except ReconcilerError as error:
+        if error.exit_code in (2, 3, 4, 5):
+            raise
+        click.echo(f"error: {error}", err=True)
+        return EXIT_OWN_FAILURE
+    code = task_code(status)
+    if "exitCode" not in status and "signal" not in status:
+        click.echo(f"error: task/{task}: {status.get('message') or status['state']}", err=True)
+    return code
+
+
+@click.command("cancel")
+@click.argument("what", nargs=-1, metavar="[task/ID]...")
+@click.option("--pool", metavar="NAME", help="All tasks of this pool ...")
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE|DIR", help="... in this state. Else the state directory."
+)
+def cancel_command(what: Sequence[str], pool: str | None, states: Sequence[str]) -> None:
+    """Cancels tasks: what waits never runs, what runs is ended gracefully.
+
+    \b
+    reconciler cancel task/17
+    reconciler cancel --pool batch --state Pending
+    """
+    task_state, directory = split_state(states)
+    if bool(what) == bool(pool or task_state):
+        raise click.UsageError("cancel takes task/ID..., or --pool and --state")
+    with connect(directory) as client:
+        if not what:
+            count = client.cancel_many(pool_name(pool) if pool else None, task_state)
+            click.echo(f"{count} tasks cancelled")
+            return
+        for text in what:
+            kind, _, id_ = text.rpartition("/")
+            if kind and plural(kind) != "tasks":
+                raise click.UsageError(f"{text!r} is no task: write task/ID")
+            task = client.cancel(id_)
+            state = task["status"]["state"]
+            live = state in ("Pending", "Delayed", "Running", "Retrying")
+            click.echo(f"task/{id_} {'cancelled' if live or state == 'Cancelled' else f'had ended: {state}'}")
+
+
+def only_pool(client: Client) -> str:
+    """The one pool that takes tasks; where there are none or several a person has to say."""
+    names = [pool["metadata"]["name"] for pool in client.find("pools")["items"] if pool["spec"].get("tasks")]
+    if len(names) != 1:
+        known = ", ".join(names) or "there is none that takes tasks"
+        raise click.UsageError(f"--pool is needed: {known}")
+    return str(names[0])
+
+
+def _submission(
+    command: Sequence[str], env: Sequence[str], payload: str | None, key: str | None, timeout: str | None
+) -> dict[str, Any]:
+    """What the API takes, of what the command line says."""
+    wanted: dict[str, Any] = {"command": list(command)}
+    for item in env:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"NAME=VALUE was expected, got {item!r}", param_hint="--env")
+        wanted.setdefault("env", {})[name] = value
+    if payload is not None:
+        try:
+            wanted["payload"] = json.loads(payload)
+        except ValueError as error:
+            raise click.BadParameter(f"not JSON: {error}", param_hint="--payload") from None
+    if key is not None:
+        wanted["idempotencyKey"] = key
+    if timeout is not None:
+        seconds(timeout, "--timeout")
+        wanted["timeout"] = timeout
+    return wanted
+
+
+def _submit_file(client: Client, pool: str, path: str) -> int:
+    """All lines of a file; a refusal says which lines were taken before it."""
+    count = 0
+    try:
+        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+            for added in client.submit_lines(pool, _lines(file, path)):
+                count += added
+    except FileNotFoundError:
+        raise click.UsageError(f"there is no {path!r}") from None
+    except ReconcilerError as error:
+        error.message = f"{error.message}; {count} tasks before these have been submitted"
+        raise
+    return count
+
+
+def _lines(file: BinaryIO, path: str) -> Iterator[bytes]:
+    """The lines that hold something; each must be a JSON object, or it would tear its neighbours."""
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            if isinstance(json.loads(line), dict):
+                yield line.strip()
+                continue
+            raise ValueError("an object was expected")
+        except ValueError as error:
+            raise Invalid(f"{path}:{number}: {error}", 'a line is {"command": ["true"], ...}') from None

@@ -1,0 +1,402 @@
+"""Talks to the daemon: HTTP over its Unix socket. Small imports, because every command begins here.
+
+    with Client("/run/reconciler/run/api.sock") as client:
+        client.submit("batch", {"command": ["true"]})      ->  the Task, when it is durable
+        client.get("pools", "web")                         ->  the Pool as JSON
+
+Every refusal comes back as the error class it left the daemon as; no daemon at all is `Unreachable`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from reconciler.errors import Forbidden, ReconcilerError, Unavailable, Unreachable
+
+TIMEOUT_S = 60.0
+"""How long an answer may keep us waiting; longer waits are made of several requests."""
+_PATIENCE_S = 2.0
+"""How long a daemon that is just starting may refuse connections."""
+_LONG_POLL_S = 20.0
+_BATCH = 1000
+_BATCH_BYTES = 4 << 20
+
+
+class Client:
+    """One connection to the daemon of a state directory, opened when needed and kept."""
+
+    def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.socket_path = os.path.abspath(socket_path)
+        self._timeout_s = timeout_s
+        self._wire: _Wire | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection; the next call opens another."""
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    # -- objects
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One object."""
+        return self._json("GET", _path(kind, name))
+
+    def find(self, kind: str, limit: int | None = None, **query: str | None) -> dict[str, Any]:
+        """All objects of a kind, page after page; of tasks those that `pool`, `state` and `since` choose."""
+        given = {name: value for name, value in query.items() if value is not None}
+        items: list[Any] = []
+        after: str | None = None
+        while True:
+            page = {} if kind != "tasks" else {"limit": str(min(5000, limit - len(items) if limit else 5000))}
+            found = self._json("GET", _path(kind), given | page | ({"continue": after} if after else {}))
+            items += found["items"]
+            after = found["metadata"].get("continue")
+            if not after or (limit is not None and len(items) >= limit):
+                return {**found, "items": items}
+
+    def watch(self, kind: str, revision: str, name: str | None = None) -> Iterator[dict[str, Any]]:
+        """Changes after that revision as {"type", "object"}, without end. Raises Gone when some are no longer kept."""
+        query = {"watch": "true", "resourceVersion": revision} | ({"name": name} if name else {})
+        rest = b""
+        for block in self._stream(_path(kind), query, timeout_s=None):
+            *whole, rest = (rest + block).split(b"\n\n")
+            for item in whole:
+                if item.startswith(b"data: "):
+                    change = json.loads(item[6:])
+                    if change["type"] == "ERROR":
+                        raise _error(410, change["object"])
+                    yield change
+
+    def create(self, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+        """A new object."""
+        return self._json("POST", _path(kind), body=obj)
+
+    def replace(self, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+        """Labels, annotations and spec anew; Conflict when it changed since its `metadata.resourceVersion`."""
+        return self._json("PUT", _path(kind, obj["metadata"]["name"]), body=obj)
+
+    def delete(self, kind: str, name: str) -> dict[str, Any]:
+        """Asks for its deletion; it goes when nothing of it runs."""
+        return self._json("DELETE", _path(kind, name))
+
+    def apply(self, files: Sequence[tuple[str, str]], prune: bool = False) -> dict[str, Any]:
+        """Manifests as (path, text), all or none; raises Invalid, whose `problems` say what is wrong where."""
+        listed = [{"path": path, "text": text} for path, text in files]
+        return self._json("POST", _path("apply"), body={"files": listed, "prune": prune})
+
+    def scale(self, pool: str, replicas: int, override: str | None = None, reason: str = "") -> dict[str, Any]:
+        """Another number of replicas; `override` ("" for as long as it stands, or "1h") over a source's word."""
+        body = {"replicas": replicas, "override": override, "reason": reason}
+        return self._json("POST", _path("pools", pool, "scale"), body=body)
+
+    # -- tasks
+
+    def submit(self, pool: str, task: dict[str, Any]) -> dict[str, Any]:
+        """One task; returns it when it is durable."""
+        return self._json("POST", _path("pools", pool, "tasks"), body=task)
+
+    def submit_many(self, pool: str, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Tasks in one request: all or none."""
+        sent = json.dumps(list(tasks), separators=(",", ":")).encode()
+        found: list[dict[str, Any]] = json.loads(self._request("POST", _path("pools", pool, "tasks"), None, sent))
+        return found
+
+    def submit_lines(self, pool: str, lines: Iterator[bytes]) -> Iterator[int]:
+        """JSON lines as they stand, in requests of at most a thousand; yields how many each has added."""
+        batch: list[bytes] = []
+        size_bytes = 0
+        for line in lines:
+            batch.append(line)
+            size_bytes += len(line)
+            if len(batch) >= _BATCH or size_bytes >= _BATCH_BYTES:
+                yield self._submit_batch(pool, batch)
+                batch, size_bytes = [], 0
+        if batch:
+            yield self._submit_batch(pool, batch)
+
+    def _submit_batch(self, pool: str, batch: Sequence[bytes]) -> int:
+        self._request("POST", _path("pools", pool, "tasks"), {}, b"[" + b",".join(batch) + b"]")
+        return len(batch)
+
+    def cancel(self, task_id: str) -> dict[str, Any]:
+        """Cancels what waits, ends what runs."""
+        return self._json("POST", _path("tasks", task_id, "cancel"))
+
+    def cancel_many(self, pool: str | None, state: str | None) -> int:
+        """All live tasks of a pool, in a state."""
+        body = {"pool": pool, "state": state}
+        found: int = self._json("POST", _path("tasks", "cancel"), body=body)["cancelled"]
+        return found
+
+    def wait(
+        self, objects: Sequence[str], wanted: str, timeout_s: float | None = None, all_of: str | None = None
+    ) -> dict[str, Any]:
+        """Waits for a condition of all objects, or, with `all_of` (a pool, or "" for every one), until no task is left.
+
+        Returns {"done", "left", "results"}; `done` is false when the time was up.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = _LONG_POLL_S if deadline_s is None else min(_LONG_POLL_S, max(0, deadline_s - time.monotonic()))
+            query: list[tuple[str, str]] = [("for", wanted), ("timeout", f"{round(left_s * 1000)}ms")]
+            if all_of is not None:
+                query += [("all", "true")] + ([("pool", all_of)] if all_of else [])
+            query += [("object", item) for item in objects]
+            found = self._json("GET", _path("wait"), query)
+            if found["done"] or (deadline_s is not None and time.monotonic() >= deadline_s):
+                return found
+
+    # -- the rest
+
+    def logs(
+        self,
+        kind: str,
+        name: str,
+        follow: bool = False,
+        previous: bool = False,
+        tail: int | None = None,
+        since: str | None = None,
+    ) -> Iterator[bytes]:
+        """What a worker or a task wrote, as bytes."""
+        query = {"follow": "true"} if follow else {}
+        query |= {"previous": "true"} if previous else {}
+        query |= {"tail": str(tail)} if tail is not None else {}
+        query |= {"since": since} if since is not None else {}
+        return self._stream(_path(kind, name, "logs"), query, timeout_s=None if follow else self._timeout_s)
+
+    def events(self, object_: str | None = None) -> dict[str, Any]:
+        """The newest events, of one object if given."""
+        return self._json("GET", _path("events"), {"for": object_} if object_ else {})
+
+    def status(self) -> dict[str, Any]:
+        """How the daemon is."""
+        return self._json("GET", _path("status"))
+
+    def ready(self) -> None:
+        """Returns when the daemon answers."""
+        self._request("GET", "/readyz", {}, b"")
+
+    def shutdown(self, keep_workers: bool = False, hurry: bool = False) -> None:
+        """Begins to end the daemon."""
+        self._json("POST", _path("shutdown"), body={"keepWorkers": keep_workers, "hurry": hurry})
+
+    def rescan(self) -> None:
+        """Has the sources looked at now."""
+        self._json("POST", _path("rescan"), body={})
+
+    # -- the wire
+
+    def _json(self, method: str, path: str, query: Any = None, body: Any = None) -> dict[str, Any]:
+        sent = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        found: dict[str, Any] = json.loads(self._request(method, path, query, sent))
+        return found
+
+    def _request(self, method: str, path: str, query: Any, body: bytes) -> bytes:
+        wire = self._open()
+        try:
+            answer = b"".join(wire.exchange(method, path + _query(query), body, self._timeout_s))
+        except BaseException:
+            self.close()
+            raise
+        if wire.closing:
+            self.close()
+        return answer
+
+    def _stream(self, path: str, query: Any, timeout_s: float | None) -> Iterator[bytes]:
+        wire = self._open(fresh=True)
+        try:
+            yield from wire.exchange("GET", path + _query(query), b"", timeout_s)
+        finally:
+            wire.close()
+
+    def _open(self, fresh: bool = False) -> _Wire:
+        if self._wire is not None and not fresh and not self._wire.stale():
+            return self._wire
+        if not fresh:
+            self.close()
+        wire = _Wire(self._connect())
+        if not fresh:
+            self._wire = wire
+        return wire
+
+    def _connect(self) -> socket.socket:
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self._timeout_s)
+                sock.connect(self.socket_path)
+                return sock
+            except OSError as error:
+                sock.close()
+                if error.errno == errno.EACCES:
+                    raise Forbidden(f"{self.socket_path} is not open to this user", "try it with sudo") from None
+                if not self._starting(error) or time.monotonic() > deadline_s:
+                    raise Unreachable(f"no daemon answers at {self.socket_path}", self._mend()) from None
+            time.sleep(0.05)
+
+    def _starting(self, error: OSError) -> bool:
+        """Whether somebody holds the state directory and only the socket is not served yet."""
+        return error.errno == errno.ECONNREFUSED and lock_holder(self.state_dir) is not None
+
+    @property
+    def state_dir(self) -> str:
+        """The state directory that the socket lies in."""
+        return os.path.dirname(os.path.dirname(self.socket_path))
+
+    def _mend(self) -> str:
+        return f"start it: reconciler up --state {self.state_dir}"
+
+
+class _Wire:
+    """HTTP/1.1 on one connection: one request, one answer, of known length, in chunks or up to the end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._rest = b""
+        self.closing = False
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def stale(self) -> bool:
+        """Whether the daemon has closed it meanwhile."""
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def exchange(self, method: str, target: str, body: bytes, timeout_s: float | None) -> Iterator[bytes]:
+        """Sends a request; yields the body of the answer. Raises what the daemon answered if that is an error."""
+        self._sock.settimeout(timeout_s)
+        head = f"{method} {target} HTTP/1.1\r\nHost: reconciler\r\nContent-Length: {len(body)}\r\n\r\n"
+        try:
+            try:
+                self._sock.sendall(head.encode() + body)
+            except (BrokenPipeError, ConnectionResetError):
+                self.closing = True  # refused before all of it was sent: the answer says why
+            status, headers = self._head()
+            parts = self._parts(headers)
+            if status >= 400:
+                raise _error(status, _parsed(b"".join(parts)))
+            yield from parts
+        except TimeoutError:
+            raise Unreachable(f"the daemon has not answered within {timeout_s:.0f} s") from None
+        except OSError as error:
+            raise Unreachable(f"the daemon went away: {error.strerror or error}") from None
+
+    def _head(self) -> tuple[int, dict[str, str]]:
+        while b"\r\n\r\n" not in self._rest:
+            self._more()
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        self.closing = self.closing or headers.get("connection", "").lower() == "close"
+        return int(first.split(" ", 2)[1]), headers
+
+    def _parts(self, headers: dict[str, str]) -> Iterator[bytes]:
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := int(self._line(), 16):
+                yield from self._take(size)
+                self._line()
+            self._line()
+            return
+        yield from self._take(int(headers.get("content-length", 0)))
+
+    def _line(self) -> bytes:
+        while b"\r\n" not in self._rest:
+            self._more()
+        line, _, self._rest = self._rest.partition(b"\r\n")
+        return line
+
+    def _take(self, size: int) -> Iterator[bytes]:
+        while size:
+            if not self._rest:
+                self._more()
+            part, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(part)
+            yield part
+
+    def _more(self) -> None:
+        block = self._sock.recv(1 << 18)
+        if not block:
+            raise ConnectionResetError(errno.ECONNRESET, "the connection ended within an answer")
+        self._rest += block
+
+
+def lock_holder(state_dir: str) -> int | None:
+    """The pid of the launcher that holds a state directory; None if nobody does."""
+    try:
+        fd = os.open(os.path.join(state_dir, "launcher.lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(fd, 32).split()
+        return int(pid[0]) if pid and pid[0].isdigit() else 0
+    finally:
+        os.close(fd)
+    return None
+
+
+def _path(*steps: str) -> str:
+    return "/api/v1/" + "/".join(_quote(step) for step in steps)
+
+
+def _query(query: Any) -> str:
+    pairs = list(query.items() if isinstance(query, dict) else query or ())
+    return "?" + "&".join(f"{_quote(name)}={_quote(value)}" for name, value in pairs) if pairs else ""
+
+
+def _quote(text: str) -> str:
+    """As urllib.parse.quote, which takes longer to import than a request takes."""
+    plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
+    return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return {"error": {"message": body.decode("utf-8", "replace").strip()}}
+
+
+def _error(status: int, answer: Any) -> ReconcilerError:
+    """The error as it left the daemon."""
+    told = answer.get("error", {}) if isinstance(answer, dict) else {}
+    reason, message = told.get("reason", ""), told.get("message") or f"the daemon answered {status}"
+    known = _by_reason().get(reason) or (Unavailable if status == 503 else ReconcilerError)
+    error = known(message, told.get("help", ""))
+    if isinstance(answer, dict) and "problems" in answer:
+        error.problems = answer["problems"]  # type: ignore[attr-defined]
+    return error
+
+
+def _by_reason() -> dict[str, type[ReconcilerError]]:
+    found: dict[str, type[ReconcilerError]] = {}
+    open_ = [ReconcilerError]
+    while open_:
+        kind = open_.pop()
+        found.setdefault(kind.reason, kind)
+        open_ += kind.__subclasses__()
+    return found
