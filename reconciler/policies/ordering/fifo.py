@@ -1,15 +1,19 @@
-"""First in, first out, with cancelling anywhere.
+"""First in, first out: the order of ids, which are given in the order of submission.
 
-    append -> | 9 | 8 | x | 6 | 5 | -> take, peek        x: discarded, skipped when it is met
+    add  ->  | 3 | 4 | x | 6 | 7 |     the line, ascending        x: discarded, skipped when it is met
+             | 2 |                     what came back: it takes its old place
 
-Every operation costs O(1) amortised (a look at k ids O(k)): a discarded id stays in its place until it is met at the
-head, or until such places are more than half of all and are swept.
+Adding a new id and taking the first cost O(1); a discarded one stays in its place until it is met at the head, or until
+such places are more than half of all and are swept, so discarding is O(1) amortised too. What comes back is inserted into
+a short sorted list.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from itertools import islice
 
 _SWEEP_AT = 64
@@ -17,62 +21,44 @@ _SWEEP_AT = 64
 
 
 class Fifo:
-    """Ids in the order in which they came; each is in it once at most."""
+    """Ids in ascending order; each is in it once at most."""
 
-    __slots__ = ("_gone", "_ids")
+    __slots__ = ("_back", "_gone", "_line")
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
-        self._ids = deque(ids)
+        self._line: deque[int] = deque()
         self._gone: set[int] = set()
+        self._back: list[int] = []
+        for task_id in ids:
+            self.add(task_id)
 
     def __len__(self) -> int:
-        return len(self._ids) - len(self._gone)
+        return len(self._line) - len(self._gone) + len(self._back)
 
-    def append(self, task_id: int) -> None:
-        """The last in the order; it must not be in it."""
-        if task_id in self._gone:
-            self._sweep()
-        self._ids.append(task_id)
+    def __iter__(self) -> Iterator[int]:
+        line = (task_id for task_id in self._line if task_id not in self._gone) if self._gone else iter(self._line)
+        return merge(line, self._back) if self._back else line
 
-    def put_back(self, ids: Iterable[int]) -> None:
-        """To the front, in this order: taken before, and not gone after all. None of them may be in it."""
-        back = list(ids)
-        if not self._gone.isdisjoint(back):
-            self._sweep()
-        self._ids.extendleft(reversed(back))
+    def add(self, task_id: int) -> None:
+        """A new id, or one that comes back; it must not be in it."""
+        if not self._line or task_id > self._line[-1]:
+            self._line.append(task_id)
+        else:
+            insort(self._back, task_id)
 
     def peek(self, limit: int) -> list[int]:
         """The first ids, which stay."""
-        self._drop_head()
-        if not self._gone:
-            return list(islice(self._ids, limit))
-        gone = self._gone
-        return list(islice((task_id for task_id in self._ids if task_id not in gone), limit))
-
-    def take(self, limit: int) -> list[int]:
-        """The first ids, which go."""
-        taken: list[int] = []
-        while len(taken) < limit and self._ids:
-            task_id = self._ids.popleft()
-            if task_id in self._gone:
-                self._gone.remove(task_id)
-            else:
-                taken.append(task_id)
-        return taken
+        return list(islice(self, limit))
 
     def discard(self, task_id: int) -> None:
         """Out of the order, wherever it stands; it must be in it."""
-        if self._ids and self._ids[0] == task_id and task_id not in self._gone:
-            self._ids.popleft()
+        at = bisect_left(self._back, task_id)
+        if at < len(self._back) and self._back[at] == task_id:
+            del self._back[at]
             return
         self._gone.add(task_id)
-        if len(self._gone) > _SWEEP_AT and len(self._gone) * 2 > len(self._ids):
-            self._sweep()
-
-    def _drop_head(self) -> None:
-        while self._ids and self._ids[0] in self._gone:
-            self._gone.remove(self._ids.popleft())
-
-    def _sweep(self) -> None:
-        self._ids = deque(task_id for task_id in self._ids if task_id not in self._gone)
-        self._gone.clear()
+        while self._line and self._line[0] in self._gone:
+            self._gone.remove(self._line.popleft())
+        if len(self._gone) > _SWEEP_AT and len(self._gone) * 2 > len(self._line):
+            self._line = deque(kept for kept in self._line if kept not in self._gone)
+            self._gone.clear()
