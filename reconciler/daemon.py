@@ -75,6 +75,7 @@ class Controller:
         self._finished = asyncio.Event()
         self._finish_code: int | None = None
         self._converged = False
+        self._waited_for = ""
         self._first_list = asyncio.Event()
         api_fd = int(os.environ["RECONCILER_API_FD"])
         self._api = socket.socket(fileno=api_fd)
@@ -188,10 +189,15 @@ class Controller:
         return bool(self.loop.observer.launcher.get("controllerRestarts"))
 
     def _look_whether_converged(self) -> None:
+        last = self.store.get(Worker, self._waited_for)
+        if last is not None and not _settled(last):
+            return  # looked at in every turn of a start: one worker that is not there yet says enough
         workers = self.store.all(Worker)
         pools = self.store.all(Pool)
-        if any(w.status.state not in _SETTLED or w.metadata.deleted_at is not None for w in workers):
-            return
+        for worker in workers:
+            if not _settled(worker):
+                self._waited_for = worker.name
+                return
         if any(p.status.observed_generation != p.metadata.generation or p.metadata.deleted_at for p in pools):
             return
         self._converged = True
@@ -423,6 +429,10 @@ class Controller:
         return [LogFile(path, running and path == paths[-1]) for path in paths]
 
 
+def _settled(worker: Worker) -> bool:
+    return worker.status.state in _SETTLED and worker.metadata.deleted_at is None
+
+
 def main() -> None:
     """Runs the controller until it is told to end."""
     parser = argparse.ArgumentParser(prog="reconciler.daemon")
@@ -432,6 +442,7 @@ def main() -> None:
     parser.add_argument("sources", nargs="*")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     try:
         asyncio.run(_run(options))
     except ReconcilerError as error:
