@@ -279,7 +279,7 @@ class MemoryTasks:
             else:
                 self._new[number] = record
         else:
-            if number in self._ended:
+            if self._has_ended(number):
                 raise ValueError(f"task {number} has ended: it cannot become {record.state}")
             self._new[number] = record
             self._count(record.pool, record.state, +1)
@@ -353,6 +353,9 @@ class MemoryTasks:
                 if record.state.ended:
                     self._leave(record)
             records.clear()
+
+    def _has_ended(self, number: int) -> bool:
+        return number in self._ended
 
     def _leave(self, record: TaskRecord) -> None:
         del self._live[record.id]

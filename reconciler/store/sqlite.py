@@ -378,6 +378,7 @@ class SqliteTasks(MemoryTasks):
     def __init__(self, store: SqliteStore) -> None:
         super().__init__()
         self._store = store
+        self._newest_written = 0
 
     @property
     def next_unused(self) -> int:
@@ -387,6 +388,7 @@ class SqliteTasks(MemoryTasks):
     def load(self, next_id: int) -> None:
         """Counts all tasks and takes the live ones into memory: a million in seconds."""
         self._next_id = next_id
+        self._newest_written = next_id - 1
         collecting = gc.isenabled()
         gc.disable()  # nothing here is garbage, and looking for some would cost a third of the time
         try:
@@ -480,6 +482,13 @@ class SqliteTasks(MemoryTasks):
         if live is not None:
             record.pid = live.pid
         return record
+
+    def committed(self) -> None:
+        self._newest_written = max((self._newest_written, *self._new))
+        super().committed()
+
+    def _has_ended(self, number: int) -> bool:
+        return number <= self._newest_written and bool(self._store.read("SELECT 1 FROM task WHERE id = ?", (number,)))
 
     def _leave(self, record: TaskRecord) -> None:
         del self._live[record.id]
