@@ -1,0 +1,180 @@
+"""Which tasks go, which have to end, and what an end means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from reconciler.controllers.base import Dispatch, EndTask, Mode, Overdue, Plan
+from reconciler.controllers.tasks import PREFETCH, EndedTry, Verdict, after_exit, lost_claim, plan
+from reconciler.resources.meta import Key, Metadata
+from reconciler.resources.pool import Pool, PoolSpec, Retry
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import from_ms, to_ms
+from reconciler.resources.worker import Reason
+from reconciler.store.base import TaskRecord
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+NOW_MS = to_ms(NOW)
+KEY = Key("Queue", "batch")
+EVEN = Retry.model_validate({"maxAttempts": 3, "backoff": {"initial": "10s", "max": "10m", "jitter": 0}})
+
+
+@dataclass
+class World:
+    """A pool and its queue, both as values."""
+
+    pool: Pool | None
+    ids: list[int] = field(default_factory=list)
+    claimed: int = 0
+    next_due_ms: int | None = None
+    next_deadline_ms: int | None = None
+    to_end: list[Overdue] = field(default_factory=list)
+    mode: Mode = Mode.RUNNING
+    waiting: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def get(self, model: type[Any], name: str) -> Any:
+        return self.pool
+
+    def owned_by(self, owner: Key, model: type[Any]) -> list[Any]:
+        return []
+
+    def template(self, pool: str, template_hash: str) -> None:
+        return None
+
+    def queue(self, pool: str) -> World:
+        return self
+
+    def ready(self, limit: int, now_ms: int) -> Sequence[int]:
+        return self.ids[:limit]
+
+    def overdue(self, now_ms: int) -> Sequence[Overdue]:
+        return self.to_end
+
+
+def batch(replicas: int = 4) -> Pool:
+    spec = {"replicas": replicas, "template": {"stop": {"signal": "SIGINT"}}, "tasks": {}}
+    return Pool(metadata=Metadata(name="batch"), spec=PoolSpec.model_validate(spec))
+
+
+def test_the_slots_are_filled_and_a_few_more_wait_at_the_launcher() -> None:
+    made = plan(KEY, World(batch(), ids=list(range(1, 101))), NOW)
+    assert made == Plan((Dispatch("batch", tuple(range(1, 4 + PREFETCH + 1))),))
+
+
+def test_what_is_claimed_already_leaves_less_room() -> None:
+    made = plan(KEY, World(batch(), ids=list(range(1, 101)), claimed=4 + PREFETCH - 1), NOW)
+    assert made.actions == (Dispatch("batch", (1,)),)
+    assert plan(KEY, World(batch(), ids=[1], claimed=4 + PREFETCH, next_due_ms=NOW_MS + 5), NOW) == Plan()
+
+
+def test_an_idle_queue_sleeps_until_a_waiting_task_is_due() -> None:
+    assert plan(KEY, World(batch()), NOW) == Plan()
+    assert plan(KEY, World(batch(), next_due_ms=NOW_MS + 500), NOW) == Plan(requeue_at=from_ms(NOW_MS + 500))
+    sooner = World(batch(), next_due_ms=NOW_MS + 500, next_deadline_ms=NOW_MS + 100)
+    assert plan(KEY, sooner, NOW).requeue_at == from_ms(NOW_MS + 100)
+
+
+def test_a_pool_without_slots_claims_nothing() -> None:
+    assert plan(KEY, World(batch(replicas=0), ids=[1]), NOW) == Plan()
+
+
+@pytest.mark.parametrize("mode", [Mode.STOPPING, Mode.HURRYING])
+def test_while_everything_stops_tasks_only_end(mode: Mode) -> None:
+    world = World(batch(), ids=[1, 2], to_end=[Overdue(7, "s.7.1", kill=False)], mode=mode)
+    assert plan(KEY, world, NOW).actions == (EndTask("batch", 7, "s.7.1", "SIGINT", tree=False),)
+
+
+def test_a_deleted_pool_claims_nothing() -> None:
+    deleted = batch().changed(metadata=batch().metadata.changed(deleted_at=NOW))
+    assert plan(KEY, World(deleted, ids=[1]), NOW) == Plan()
+    assert plan(KEY, World(None, ids=[1]), NOW) == Plan()
+    assert plan(KEY, World(batch().changed(spec=PoolSpec()), ids=[1]), NOW) == Plan()
+
+
+def test_a_task_that_has_to_end_gets_the_pools_signal_then_the_kill() -> None:
+    world = World(batch(), to_end=[Overdue(7, "s.7.1", kill=False), Overdue(8, "s.8.2", kill=True)])
+    assert plan(KEY, world, NOW).actions == (
+        EndTask("batch", 7, "s.7.1", "SIGINT", tree=False),
+        EndTask("batch", 8, "s.8.2", "SIGKILL", tree=True),
+    )
+
+
+# What an end means.
+
+
+def record(**fields: Any) -> TaskRecord:
+    base: dict[str, Any] = {"id": 7, "pool": "batch", "state": TaskState.RUNNING, "submitted_ms": NOW_MS}
+    return TaskRecord(**{**base, "max_attempts": 3, "spec": None, "attempts": 1, "claim": 1, **fields})
+
+
+def tried(code: int | None = 1, reason: Reason = Reason.EXITED, signal: str | None = None) -> EndedTry:
+    return EndedTry(code=code, signal=signal, reason=reason)
+
+
+def verdict(task: TaskRecord, how: EndedTry) -> Verdict:
+    return after_exit(task, how, EVEN, NOW_MS)
+
+
+def test_exit_code_0_is_success() -> None:
+    assert verdict(record(), tried(0)).state is TaskState.SUCCEEDED
+
+
+def test_a_failed_try_is_repeated_after_a_growing_wait() -> None:
+    assert verdict(record(), tried()) == Verdict(TaskState.RETRYING, NOW_MS + 10_000, Reason.EXITED, "exit code 1")
+    assert verdict(record(attempts=2), tried()).due_ms == NOW_MS + 20_000
+
+
+def test_fault_T7_a_poisonous_task_is_put_aside_when_its_attempts_are_spent() -> None:
+    assert verdict(record(attempts=3), tried()).state is TaskState.DEAD_LETTERED
+
+
+def test_with_one_attempt_a_failure_is_final() -> None:
+    assert verdict(record(max_attempts=1), tried()).state is TaskState.FAILED
+
+
+@pytest.mark.parametrize("reason", [Reason.START_FAILED, Reason.SIGNALLED, Reason.OOM_KILLED, Reason.KILLED_EXTERNALLY])
+def test_whatever_is_no_success_counts_as_an_attempt(reason: Reason) -> None:
+    assert verdict(record(), tried(None, reason)).state is TaskState.RETRYING
+    assert verdict(record(attempts=0, claim=3), tried(None, reason)).state is TaskState.DEAD_LETTERED
+
+
+def test_one_that_ran_too_long_has_failed_even_if_it_ended_politely() -> None:
+    assert verdict(record(attempts=3), tried(0, Reason.TIMED_OUT)) == Verdict(
+        TaskState.DEAD_LETTERED, 0, Reason.TIMED_OUT, "it ran longer than its timeout (exit code 0)"
+    )
+
+
+@pytest.mark.parametrize("reason", [Reason.EXIT_UNKNOWN, Reason.HOST_REBOOTED])
+def test_fault_C16_an_end_that_nobody_saw_is_a_failed_attempt_or_the_end(reason: Reason) -> None:
+    assert verdict(record(), tried(None, reason)).state is TaskState.RETRYING
+    assert verdict(record(on_unknown_fail=True), tried(None, reason)).state is TaskState.UNKNOWN
+
+
+@pytest.mark.parametrize("how", [tried(0), tried(1), tried(None, Reason.SIGNALLED, "SIGTERM")])
+def test_fault_T13_a_cancel_that_came_while_it_ran_wins_over_its_exit(how: EndedTry) -> None:
+    assert verdict(record(cancelling=True), how).state is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize("state", [state for state in TaskState if state.ended])
+def test_fault_T5_an_end_never_changes(state: TaskState) -> None:
+    done = record(state=state, reason="Exited", message="as it was")
+    assert verdict(done, tried(1)) == Verdict(state, 0, Reason.EXITED, "as it was")
+    assert lost_claim(done) == Verdict(state, 0, Reason.EXITED, "as it was")
+
+
+def test_a_claim_that_never_began_costs_no_attempt() -> None:
+    assert lost_claim(record(attempts=0)).state is TaskState.PENDING
+    assert lost_claim(record(attempts=0, cancelling=True)).state is TaskState.CANCELLED
+
+
+def test_tasks_that_failed_together_are_not_repeated_together() -> None:
+    spread = Retry()
+    due = {after_exit(record(id=n), tried(), spread, NOW_MS).due_ms for n in range(100)}
+    assert len(due) > 80
+    assert min(due) >= NOW_MS + 9_000 and max(due) <= NOW_MS + 11_000
