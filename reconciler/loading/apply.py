@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from reconciler.errors import Conflict, Invalid, Refused
 from reconciler.resources.event import Cause, event
 from reconciler.resources.kinds import WRITABLE
-from reconciler.resources.meta import Key, Metadata, Model, Object, Origin
+from reconciler.resources.meta import Key, Model, Object, Origin
 from reconciler.resources.units import moment
 from reconciler.store.base import Store
 
@@ -79,16 +79,14 @@ def _decide(old: Object | None, new: Object, source: str, now: datetime) -> _Dec
     spec = new.spec
     for path in overrides:
         spec = _keep(spec, old.spec, path.split(".")[1:])
-    metadata = old.metadata.changed(
-        labels=new.metadata.labels,
-        annotations=new.metadata.annotations,
-        source=_origin(old.metadata, new.metadata),
-        overrides=overrides,
-    )
-    merged = old.changed(spec=spec, metadata=metadata)
-    moved = metadata.source != old.metadata.source
-    differs = spec != old.spec or metadata.changed(source=old.metadata.source) != old.metadata
-    return _Decision(Applied(new.key, "configured" if differs else "unchanged"), merged, differs or moved)
+    was = old.metadata
+    metadata = was.changed(labels=new.metadata.labels, annotations=new.metadata.annotations, overrides=overrides)
+    differs = spec != old.spec or metadata != was
+    moved = not _same_place(was.source, new.metadata.source)
+    if differs or moved:  # a new revision that changed nothing of this object is not worth a write
+        metadata = metadata.changed(source=new.metadata.source)
+    word: Word = "configured" if differs else "unchanged"
+    return _Decision(Applied(new.key, word), old.changed(spec=spec, metadata=metadata), differs or moved)
 
 
 def stands(until: str, now: datetime) -> bool:
@@ -107,15 +105,10 @@ def _keep(spec: Model, live: Model, path: Sequence[str]) -> Model:
     return spec
 
 
-def _origin(old: Metadata, new: Metadata) -> Origin | None:
-    """The new place; but a revision that changed nothing of this object's place is not worth a write."""
-    if (
-        old.source is not None
-        and new.source is not None
-        and old.source == new.source.changed(revision=old.source.revision)
-    ):
-        return old.source
-    return new.source
+def _same_place(old: Origin | None, new: Origin | None) -> bool:
+    if old is None or new is None:
+        return old is new
+    return old == new.changed(revision=old.revision)
 
 
 def _owner(obj: Object) -> str:

@@ -76,7 +76,12 @@ class Destination(StrEnum):
 class Logs(Model):
     """Where output goes and how much of it is kept."""
 
-    destination: Destination = Field(default=Destination.FILE, strict=False, json_schema_extra=changes(Change.TEMPLATE))
+    destination: Destination = Field(
+        default=Destination.FILE,
+        strict=False,
+        description="File: below the state directory.",
+        json_schema_extra=changes(Change.TEMPLATE),
+    )
     max_size_bytes: Size = Field(
         default=10 << 20, description="A file is rotated beyond this.", json_schema_extra=_LIVE
     )
@@ -171,7 +176,7 @@ class RolloutFailure(StrEnum):
 class Strategy(Model):
     """How workers of a changed template replace the old ones."""
 
-    type: Literal["RollingUpdate"] = "RollingUpdate"
+    type: Literal["RollingUpdate"] = Field(default="RollingUpdate", description="One after another.")
     max_unavailable: int = Field(default=1, ge=1, le=MAX_REPLICAS, description="Workers that may be missing at once.")
     min_ready_s: Duration = Field(
         default=0.0, description="A new worker must stay up this long (at least 1 s) before the next is replaced."

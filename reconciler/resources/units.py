@@ -28,8 +28,8 @@ LARGEST_BYTES = 2**53
 """More than any disk has, and a number that JSON carries without loss."""
 
 
-class UnitError(ValueError):
-    """Text that is no duration or size; `help` says what to write."""
+class BadValue(ValueError):
+    """A value that cannot be meant; `rule` names the mistake, `help` says what to write."""
 
     def __init__(self, rule: str, message: str, help: str) -> None:
         super().__init__(f"{message} ({help})")
@@ -37,20 +37,20 @@ class UnitError(ValueError):
 
 
 def duration_s(value: Any) -> float:
-    """Seconds of a duration such as `1h30m`. Raises UnitError, whose help says what to write."""
+    """Seconds of a duration such as `1h30m`. Raises BadValue, whose help says what to write."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise UnitError("duration", f"a duration needs its unit, got {value}", f"write {value}s (or ms, m, h, d)")
+        raise BadValue("duration", f"a duration needs its unit, got {value}", f"write {value}s (or ms, m, h, d)")
     examples = "write it as 500ms, 10s, 5m, 1h30m or 7d"
     if not isinstance(value, str):
-        raise UnitError("duration", f"expected a duration, got {shown(value)}", examples)
+        raise BadValue("duration", f"expected a duration, got {shown(value)}", examples)
     if not _DURATION.fullmatch(value):
         if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
-            raise UnitError("duration", f"a duration needs its unit, got {value!r}", f"write {value}s (or ms, m, h, d)")
-        raise UnitError("duration", f"expected a duration, got {shown(value)}", examples)
+            raise BadValue("duration", f"a duration needs its unit, got {value!r}", f"write {value}s (or ms, m, h, d)")
+        raise BadValue("duration", f"expected a duration, got {shown(value)}", examples)
     # to the millisecond, which is what `format_duration` keeps: what was stored equals what was declared
     total = round(sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(value)), 3)
     if total > LONGEST_S:
-        raise UnitError("duration", f"{shown(value)} is longer than ten years", "write at most 3650d")
+        raise BadValue("duration", f"{shown(value)} is longer than ten years", "write at most 3650d")
     return total
 
 
@@ -68,21 +68,21 @@ def format_duration(seconds: float) -> str:
 
 
 def size_bytes(value: Any) -> int:
-    """Bytes of a size such as `512Mi`. Raises UnitError, whose help says what to write."""
+    """Bytes of a size such as `512Mi`. Raises BadValue, whose help says what to write."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise UnitError("size", f"a size needs its unit, got {value}", f"write {value}Mi (or Ki, Gi)")
+        raise BadValue("size", f"a size needs its unit, got {value}", f"write {value}Mi (or Ki, Gi)")
     examples = "write it as 64Ki, 10Mi or 1Gi"
     if not isinstance(value, str):
-        raise UnitError("size", f"expected a size, got {shown(value)}", examples)
+        raise BadValue("size", f"expected a size, got {shown(value)}", examples)
     found = _SIZE.fullmatch(value)
     if found is None:
-        raise UnitError("size", f"expected a size, got {shown(value)}", examples)
+        raise BadValue("size", f"expected a size, got {shown(value)}", examples)
     number, unit = found.groups()
     if unit is None and int(number):
-        raise UnitError("size", f"a size needs its unit, got {value!r}", f"write {number}Mi (or Ki, Gi)")
+        raise BadValue("size", f"a size needs its unit, got {value!r}", f"write {number}Mi (or Ki, Gi)")
     total = int(number) * _UNITS_BYTES[unit or ""]
     if total > LARGEST_BYTES:
-        raise UnitError("size", f"{shown(value)} is more than 8192Ti", "write less")
+        raise BadValue("size", f"{shown(value)} is more than 8192Ti", "write less")
     return total
 
 
