@@ -67,6 +67,12 @@ def test_a_replaced_worker_that_still_runs_the_old_template_counts_as_missing() 
     assert next_step(slots, "new", Strategy(), rolling(), later(60)).replace == ()
 
 
+def test_one_that_is_down_waits_as_well_while_the_new_template_is_being_tried() -> None:
+    slots = [new("a", NOW), old("b"), old("c", ready=False)]
+    assert next_step(slots, "new", Strategy(), rolling(), later(0.5)).replace == ()
+    assert next_step(slots, "new", Strategy(), rolling(), later(1)).replace == ("c",)
+
+
 def test_a_worker_that_has_done_its_work_is_settled() -> None:
     slots = [Slot("a", "new", "new", None, completed=True), old("b")]
     assert next_step(slots, "new", Strategy(), rolling(), NOW).replace == ("b",)
