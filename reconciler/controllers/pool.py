@@ -12,7 +12,7 @@ Wakes:   on any change of either; when a worker becomes available, or a rollout 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reconciler.controllers.base import (
@@ -63,12 +63,17 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
         status = _status(pool, workers, target, pool.status.rollout, False, now)
         return Plan(_said(pool, status, now))
 
-    wanted = [w for w in workers if w.spec.ordinal < pool.spec.replicas and w.metadata.deleted_at is None]
-    surplus = [w for w in workers if w.spec.ordinal >= pool.spec.replicas and w.metadata.deleted_at is None]
-    step = rollout.next_step([_slot(w) for w in wanted], target, pool.spec.strategy, pool.status.rollout, now)
-    replaced = set(step.replace)
+    wanted: list[Worker] = []
+    surplus: list[Worker] = []
+    for worker in workers:
+        if worker.metadata.deleted_at is None:
+            (wanted if worker.spec.ordinal < pool.spec.replicas else surplus).append(worker)
+    step = _next_step(pool, wanted, target, now)
     newcomers = _newcomers(pool, workers, target, step.rollout, world)
-    settled = step.rollout is None and not newcomers and all(_serves(w, target) for w in wanted)
+    # Known to be good once, a template stays so: a later crash is no reason to forget it.
+    settled = pool.status.template_hash == target or (
+        step.rollout is None and not newcomers and all(_serves(w, target) for w in wanted)
+    )
 
     status = _status(pool, workers, target, step.rollout, settled, now)
     return Plan(
@@ -77,13 +82,24 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
             *newcomers,
             *(
                 Delete(w.key, f"scaled down to {pool.spec.replicas}")
-                for w in sorted(surplus, key=lambda w: w.spec.ordinal, reverse=True)
+                for w in sorted(surplus, key=_ordinal, reverse=True)
             ),
-            *(_replacement(pool, w, target) for w in wanted if w.name in replaced),
+            *(_replacement(pool, w, target) for w in wanted if step.replace and w.name in step.replace),
             *_said(pool, status, now),
         ),
         _earliest(step.look_at, _next_available_at(pool, wanted, now)),
     )
+
+
+def _ordinal(worker: Worker) -> int:
+    return worker.spec.ordinal
+
+
+def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime) -> rollout.Step:
+    before = pool.status.rollout
+    if before is None and all(worker.spec.template_hash == target for worker in wanted):
+        return rollout.Step()  # nearly always: a thousand workers are not described for nothing
+    return rollout.next_step([_slot(worker) for worker in wanted], target, pool.spec.strategy, before, now)
 
 
 def _slot(worker: Worker) -> rollout.Slot:
@@ -154,17 +170,23 @@ def _ports(template: Template, ordinal: int, had: dict[str, int]) -> tuple[dict[
 def _revisions(pool: Pool, workers: Sequence[Worker], target: str, world: World) -> list[Action]:
     """A Revision for the template of today; the oldest of those that nobody uses go."""
     known = sorted(world.owned_by(pool.key, Revision), key=lambda revision: revision.spec.number)
-    used = {target, pool.status.template_hash}
-    for worker in workers:
-        used.update((worker.spec.template_hash, worker.status.template_hash))
-    unused = [revision for revision in known if revision.spec.template_hash not in used]
-    actions: list[Action] = [Remove(revision.key) for revision in unused[: max(0, len(unused) - REVISIONS_KEPT)]]
+    actions: list[Action] = [Remove(key) for key in _forgotten(pool, workers, target, known)]
     if all(revision.spec.template_hash != target for revision in known):
         number = known[-1].spec.number + 1 if known else 1
         metadata = Metadata(name=revision_name(pool.name, target), owner=str(pool.key))
         spec = RevisionSpec(pool=pool.name, number=number, template_hash=target, template=pool.spec.template)
         actions.insert(0, Create(Revision(metadata=metadata, spec=spec)))
     return actions
+
+
+def _forgotten(pool: Pool, workers: Sequence[Worker], target: str, known: Sequence[Revision]) -> list[Key]:
+    if len(known) <= REVISIONS_KEPT:
+        return []
+    used = {target, pool.status.template_hash}
+    for worker in workers:
+        used.update((worker.spec.template_hash, worker.status.template_hash))
+    unused = [revision.key for revision in known if revision.spec.template_hash not in used]
+    return unused[: max(0, len(unused) - REVISIONS_KEPT)]
 
 
 def _available_at(pool: Pool, worker: Worker) -> datetime | None:
@@ -271,6 +293,8 @@ class _Count:
     restarts: int = 0
     completed: int = 0
     failed: int = 0
+    ill: list[tuple[Worker, str]] = field(default_factory=list)
+    """Workers in trouble, and what it is called."""
 
 
 def _status(
@@ -281,7 +305,7 @@ def _status(
     for type_, (status, reason, message) in (
         ("Ready", _ready(pool, count)),
         ("Progressing", _progressing(pool, count, rolling)),
-        ("Degraded", _degraded(workers, rolling)),
+        ("Degraded", _degraded(count, rolling)),
     ):
         conditions = set_condition(conditions, type_, status, reason, message, now)
     return PoolStatus(
@@ -300,20 +324,25 @@ def _status(
 
 def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -> _Count:
     count = _Count()
+    min_ready = timedelta(seconds=pool.spec.strategy.min_ready_s)
     for worker in workers:
         status = worker.status
         count.restarts += status.restarts
+        reason = _TROUBLES.get(status.state)
+        if reason is not None:
+            count.ill.append((worker, reason))
         if worker.metadata.deleted_at is not None:
             count.leaving += 1
             continue
         count.total += 1
         count.updated += worker.spec.template_hash == status.template_hash == target
-        count.completed += status.state is State.COMPLETED
-        count.failed += status.state is State.FAILED
         if status.ready:
             count.ready += 1
-            at = _available_at(pool, worker)
-            count.available += at is not None and at <= now
+            count.available += status.started_at is not None and status.started_at + min_ready <= now
+        elif status.state is State.COMPLETED:
+            count.completed += 1
+        elif status.state is State.FAILED:
+            count.failed += 1
     return count
 
 
@@ -352,34 +381,29 @@ def _workers_in_words(count: int) -> str:
     return "1 worker is" if count == 1 else f"{count} workers are"
 
 
-def _degraded(workers: Sequence[Worker], rolling: Rollout | None) -> _Word:
+_TROUBLES = {
+    State.BACKOFF: "CrashLoop",
+    State.FAILED: "WorkerFailed",
+    State.STOP_STUCK: "StopStuck",
+    State.UNKNOWN: "SlotBlocked",
+}
+
+
+def _degraded(count: _Count, rolling: Rollout | None) -> _Word:
     """The first worker in trouble, by name, and how many more there are."""
-    ill = [(worker, reason) for worker in workers if (reason := _trouble(worker))]
-    if ill:
-        worker, reason = ill[0]
+    if count.ill:
+        worker, reason = count.ill[0]
         status = worker.status
+        if reason == "CrashLoop" and status.last_exit is not None and status.last_exit.reason is Reason.START_FAILED:
+            reason = "StartFailed"
         message = f"worker/{worker.name}: {status.message or _end_words(worker)}"
         if status.next_start_at is not None:
             message += f"; next start at {format_moment(status.next_start_at)}"
-        return Status.TRUE, reason, message + (f"; and {len(ill) - 1} more" if len(ill) > 1 else "")
+        more = len(count.ill) - 1
+        return Status.TRUE, reason, f"{message}; and {more} more" if more else message
     if rolling is not None and rolling.failed:
         return Status.TRUE, "RolloutFailed", rolling.failed
     return Status.FALSE, "AsExpected", ""
-
-
-def _trouble(worker: Worker) -> str:
-    match worker.status.state:
-        case State.BACKOFF:
-            end = worker.status.last_exit
-            return "StartFailed" if end is not None and end.reason is Reason.START_FAILED else "CrashLoop"
-        case State.FAILED:
-            return "WorkerFailed"
-        case State.STOP_STUCK:
-            return "StopStuck"
-        case State.UNKNOWN:
-            return "SlotBlocked"
-        case _:
-            return ""
 
 
 def _end_words(worker: Worker) -> str:
