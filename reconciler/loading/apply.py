@@ -57,7 +57,7 @@ def apply(
     Raises Conflict (the name belongs to another source, or its bearer is still being deleted) and Refused (a prune that
     would take too much); nothing is staged then.
     """
-    decisions = [_decide(store.get(type(obj), obj.name), obj, source, now) for obj in objects]
+    decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now) for obj in objects]
     if prune:
         decisions += _pruned(store, {obj.key for obj in objects}, source, now, confirmed)
     for decision in decisions:
@@ -89,6 +89,12 @@ def _decide(old: Object | None, new: Object, source: str, now: datetime) -> _Dec
     return _Decision(Applied(new.key, word), old.changed(spec=spec, metadata=metadata), differs or moved)
 
 
+def _owned(obj: Object, source: str) -> Object:
+    """The object with this source as its owner, whatever its loader was told."""
+    origin = obj.metadata.source or Origin(path="", line=0)
+    return obj.changed(metadata=obj.metadata.changed(source=origin.changed(source=source)))
+
+
 def stands(until: str, now: datetime) -> bool:
     """Whether an operator's override is still in force: its end is ahead, or it has none."""
     return not until or moment(until) > now
@@ -106,9 +112,7 @@ def _keep(spec: Model, live: Model, path: Sequence[str]) -> Model:
 
 
 def _same_place(old: Origin | None, new: Origin | None) -> bool:
-    if old is None or new is None:
-        return old is new
-    return old == new.changed(revision=old.revision)
+    return old is not None and new is not None and old == new.changed(revision=old.revision)
 
 
 def _owner(obj: Object) -> str:
