@@ -1,0 +1,38 @@
+"""F5: the CPU time a subject takes while nothing happens."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import machine
+from figure import Board, Measured, Values, goal
+from subject import Subject, started
+from subjects import everyone
+
+NAME = "F5"
+WHAT = "CPU time while 1,000 workers sleep, for 30 s"
+COUNT = 1000
+SETTLE_S = 5.0
+WINDOW_S = 30.0
+
+
+def run(rounds: int, quick: bool) -> Measured:
+    board = Board()
+    subjects, board.left_out = everyone()
+    window_s = WINDOW_S / 3 if quick else WINDOW_S
+    board.rounds({subject.name: partial(_idle, subject, window_s) for subject in subjects}, 1)
+    return board.measured([goal("s per 30 s", board.median("reconciler", "all"), must=0.1, aim=0.02)])
+
+
+def _idle(subject: Subject, window_s: float) -> Values:
+    with started(subject, COUNT) as tree:
+        time.sleep(SETTLE_S)
+        parts = tree.parts()
+        before = [machine.cpu_s(part.pids) for part in parts]
+        time.sleep(window_s)
+        used = {
+            part.name: ("s/30s", (machine.cpu_s(part.pids) - was) / window_s * 30)
+            for part, was in zip(parts, before, strict=True)
+        }
+    return used | {"all": ("s/30s", sum(value for _, value in used.values()))}

@@ -1,0 +1,190 @@
+"""The floor and the peers: how each is found or installed, configured for so many workers, started and asked.
+
+    python benchmarks/peers.py        installs what is missing and says what there is
+
+supervisord and circus go into a virtual environment of their own, runit is unpacked from its Debian package beside it
+(~/.cache/reconciler-benchmarks); nothing outside of that directory changes. A peer that cannot be had is left out,
+with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from subject import Subject, Tree
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reconciler-benchmarks"
+BIN = CACHE / "venv" / "bin"
+REQUIREMENTS = ("supervisor==4.3.0", "circus==0.19.0")
+
+
+class Missing(Exception):
+    """Why a peer cannot be measured here."""
+
+
+class Floor:
+    """floor.py."""
+
+    name = "floor"
+
+    def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
+        return Tree(
+            [sys.executable, "-I", "-S", str(HERE / "floor.py"), "up", str(count), *command], directory, "floor"
+        )
+
+
+class Supervisord:
+    """One program with numprocs, its output in files as is its default."""
+
+    name = "supervisord"
+
+    def __init__(self) -> None:
+        _need_venv("supervisord")
+
+    def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
+        config = directory / "supervisord.conf"
+        (directory / "logs").mkdir()
+        config.write_text(
+            f"""[unix_http_server]
+file={directory}/socket
+[supervisord]
+nodaemon=true
+logfile={directory}/log
+pidfile={directory}/pid
+childlogdir={directory}/logs
+minfds=8192
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[supervisorctl]
+serverurl=unix://{directory}/socket
+[program:w]
+command={" ".join(command)}
+numprocs={count}
+process_name=%(program_name)s_%(process_num)d
+"""
+        )
+        control = [str(BIN / "supervisorctl"), "-c", str(config), "status"]
+        return Tree([str(BIN / "supervisord"), "-c", str(config)], directory, self.name, status_command=control)
+
+
+class Circus:
+    """One watcher with numprocs."""
+
+    name = "circus"
+
+    def __init__(self) -> None:
+        _need_venv("circusd")
+
+    def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
+        config = directory / "circus.ini"
+        endpoint = f"ipc://{directory}/control"
+        config.write_text(
+            f"""[circus]
+endpoint = {endpoint}
+pubsub_endpoint = ipc://{directory}/pubsub
+[watcher:w]
+cmd = {" ".join(command)}
+numprocesses = {count}
+"""
+        )
+        control = [str(BIN / "circusctl"), "--endpoint", endpoint, "list", "w"]
+        return Tree([str(BIN / "circusd"), str(config)], directory, self.name, status_command=control)
+
+
+class Runit:
+    """One service directory a worker below one runsvdir; it takes 1,000 at most."""
+
+    name = "runit"
+
+    def __init__(self) -> None:
+        self._bin = _runit()
+
+    def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
+        services = [directory / "service" / f"w-{number}" for number in range(count)]
+        for service in services:
+            service.mkdir(parents=True)
+            (service / "run").write_text(f"#!/bin/sh\nexec {' '.join(command)}\n")
+            (service / "run").chmod(0o755)
+        return Tree(
+            [str(self._bin / "runsvdir"), "-P", str(directory / "service")],
+            directory,
+            "runsvdir",
+            helper="runsv",
+            between=True,
+            environment={"PATH": f"{self._bin}:{os.environ['PATH']}"},
+            status_command=[str(self._bin / "sv"), "status", *map(str, services)],
+            stop_signal=signal.SIGHUP,
+        )
+
+
+PEERS: dict[str, Callable[[], Subject]] = {
+    "floor": Floor,
+    "runit": Runit,
+    "supervisord": Supervisord,
+    "circus": Circus,
+}
+
+
+def available() -> tuple[list[Subject], dict[str, str]]:
+    """The peers that can be measured here, and why the others cannot."""
+    found: list[Subject] = []
+    left_out: dict[str, str] = {}
+    for name, make in PEERS.items():
+        try:
+            found.append(make())
+        except Missing as error:
+            left_out[name] = str(error)
+    return found, left_out
+
+
+def _need_venv(program: str) -> None:
+    """Makes the environment of the Python peers once. Raises Missing."""
+    if (BIN / program).exists():
+        return
+    _run([sys.executable, "-m", "venv", "--clear", str(BIN.parent)])
+    _run([str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS])
+    if not (BIN / program).exists():
+        raise Missing(f"{program} is not in what was installed")
+
+
+def _runit() -> Path:
+    """Where runsvdir, runsv and sv are: the system's, else those of the Debian package. Raises Missing."""
+    if installed := shutil.which("runsvdir"):
+        return Path(installed).parent
+    unpacked = CACHE / "runit"
+    if not (unpacked / "usr/bin/runsvdir").exists():
+        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+            raise Missing("runsvdir is not installed, and this is no Debian to fetch it from")
+        with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o755)  # apt fetches as a user of its own
+            _run(["apt-get", "download", "runit"], directory)
+            (package,) = Path(directory).glob("runit_*.deb")
+            unpacked.mkdir(parents=True, exist_ok=True)
+            _run(["dpkg-deb", "--extract", str(package), str(unpacked)])
+    return unpacked / "usr/bin"
+
+
+def _run(argv: Sequence[str], directory: str | None = None) -> None:
+    try:
+        subprocess.run(argv, cwd=directory, check=True, capture_output=True, text=True, timeout=300)
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Missing(f"{Path(argv[0]).name} failed: {last}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Missing(f"{Path(argv[0]).name} took longer than {error.timeout:g} s") from error
+
+
+if __name__ == "__main__":
+    subjects, missing = available()
+    for subject in subjects:
+        print(f"{subject.name}: ready")
+    for name, reason in missing.items():
+        print(f"{name}: left out: {reason}")

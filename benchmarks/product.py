@@ -1,0 +1,99 @@
+"""Ours: the daemon started as a person starts it, in a state directory of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import machine
+from figure import OURS
+from subject import Tree
+
+from reconciler.client import Client
+from reconciler.errors import ReconcilerError
+
+COMMAND = [sys.executable, "-m", "reconciler"]
+
+
+class Product(Tree):
+    """The daemon at work: launcher, controller, and its workers beside the controller."""
+
+    def __init__(self, directory: Path, manifest: dict[str, object]) -> None:
+        self.state = directory / "state"
+        manifests = directory / "manifests"
+        manifests.mkdir()
+        (manifests / "pool.yaml").write_text(json.dumps(manifest))
+        super().__init__(
+            [*COMMAND, "up", str(manifests), "--state", str(self.state)],
+            directory,
+            "launcher",
+            helper="controller",
+            environment=_importable(),
+            status_command=[*COMMAND, "get", "workers", "--state", str(self.state)],
+        )
+
+    @property
+    def socket_path(self) -> str:
+        return str(self.state / "run" / "api.sock")
+
+    def client(self) -> Client:
+        return Client(self.socket_path)
+
+    def wait_serving(self) -> None:
+        """Waits until the API answers. Raises TimeoutError, RuntimeError when the daemon has ended."""
+        machine.wait_for(lambda: self._living() > 0 and self._answers(), "the API answering", 30.0)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                client.ready()
+        except ReconcilerError:
+            return False
+        return True
+
+
+class Ours:
+    """As a subject among the peers: one pool of so many workers."""
+
+    name = OURS
+
+    def start(self, directory: Path, count: int, command: Sequence[str]) -> Product:
+        return Product(directory, pool({"replicas": count, "template": {"command": list(command)}}))
+
+
+def pool(spec: dict[str, object]) -> dict[str, object]:
+    """The manifest of one pool."""
+    return {"apiVersion": "reconciler/v1", "kind": "Pool", "metadata": {"name": "bench"}, "spec": spec}
+
+
+@contextmanager
+def task_pool(slots: int) -> Iterator[Product]:
+    """The daemon with an empty queue and so many slots."""
+    with machine.work_directory(OURS) as directory:
+        product = Product(directory, pool({"replicas": slots, "tasks": {"mode": "PerTask"}}))
+        try:
+            product.wait_serving()
+            with product.client() as client:
+                client.wait(["pool/bench"], "ready", 30.0)
+            yield product
+        except Exception:
+            machine.show_tail(directory / "output")
+            raise
+        product.stop()
+
+
+def moment_s(text: str) -> float:
+    """A moment of the API as seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _importable() -> dict[str, str]:
+    """The daemon runs elsewhere: it must find the package that this process has found."""
+    spec = importlib.util.find_spec("reconciler")
+    assert spec is not None and spec.origin is not None, "imported above"
+    return {"PYTHONPATH": str(Path(spec.origin).parent.parent)}
