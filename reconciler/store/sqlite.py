@@ -359,7 +359,7 @@ class SqliteStore(MemoryStore):
         if self._ballast.exists():
             return
         room = os.statvfs(self._directory)
-        if room.f_bavail * room.f_frsize < 4 * BALLAST_BYTES:
+        if room.f_bavail * room.f_frsize < 2 * BALLAST_BYTES:
             return
         fd = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -214,8 +214,6 @@ def _shown(obj, uid: bool):
     return shown
 
 
-
-
 StoreMachine.TestCase.settings = settings(
     derandomize=True, deadline=None, max_examples=40, stateful_step_count=40, database=None
 )
