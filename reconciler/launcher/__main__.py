@@ -35,10 +35,12 @@ def _run(words: list[str]) -> int:
 
 
 def _prepare(words: list[str]) -> None:
-    """Descriptors 0 to 2 exist, and orphans of our children come to us. Does not return."""
+    """Descriptors 0 to 2 exist and no others, and orphans of our children come to us. Does not return."""
     while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
-    os.close(fd)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}"):
+            os.set_inheritable(int(name), False)  # whoever started us may have left some open
 
     import ctypes
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from _blake2 import blake2b
 from collections.abc import Callable, Container, Mapping
 
@@ -25,9 +26,11 @@ class _Left:
 
     __slots__ = ("child", "escaped", "leaf", "session")
 
-    def __init__(self, child: Child, leaf: str | None) -> None:
+    def __init__(self, child: Child, session: int, leaf: str | None) -> None:
         self.child = child
-        self.session = child.pid
+        self.session = session
+        self.since = time.monotonic()
+        self.stuck_said = False
         self.leaf = leaf
         self.escaped: set[int] = set()
 
@@ -65,12 +68,15 @@ class Trees:
         if leaf is not None and os.path.isdir(leaf):
             _write(leaf + "/cgroup.kill", b"1")
 
-    def left(self, child: Child) -> None:
-        """Its main process has ended: from now on nothing of it may live."""
+    def left(self, child: Child, seen: bool) -> None:
+        """Its main process has ended: from now on nothing of it may live.
+
+        `seen`: this launcher saw it end. If not, its pid and with it its session may have become somebody else's.
+        """
         leaf = self._leaf(child)
         if leaf is not None and not os.path.isdir(leaf):
             leaf = None
-        self._left[child.instance] = _Left(child, leaf)
+        self._left[child.instance] = _Left(child, child.pid if seen else 0, leaf)
 
     def pending(self) -> bool:
         return bool(self._left)
@@ -85,7 +91,8 @@ class Trees:
 
         `own`: the pids that are main processes now, to be left to their own bookkeeping.
         """
-        sessions = {left.session: left for left in self._left.values() if left.session and left.session not in own}
+        # a session keeps its number from being given away; where somebody has that pid, the session is his
+        sessions = {left.session: left for left in self._left.values() if left.session and not _taken(left.session)}
         busy: set[str] = set()
         self._sweep_children(own, sessions, busy)
         for instance, left in self._left.items():
@@ -97,6 +104,14 @@ class Trees:
         for left in gone:
             del self._left[left.child.instance]
         return [(left.child, len(left.escaped)) for left in gone]
+
+    def stuck(self, after_s: float) -> list[Child]:
+        """Those that SIGKILL has not ended in that time; each is named once."""
+        now = time.monotonic()
+        found = [left for left in self._left.values() if not left.stuck_said and now - left.since >= after_s]
+        for left in found:
+            left.stuck_said = True
+        return [left.child for left in found]
 
     def close(self) -> None:
         """Takes the parent cgroup away when nothing is in it."""
@@ -183,6 +198,11 @@ class Trees:
             return None
         # never from a name: it would have to be checked for every meaning that a path can have
         return f"{self._parent}/{blake2b(system.encode(child.instance), digest_size=12).hexdigest()}"
+
+
+def _taken(pid: int) -> bool:
+    stat = system.stat_of(pid)
+    return stat is not None and stat.state != "Z"
 
 
 def _parent_cgroup(state_dir: str) -> str | None:

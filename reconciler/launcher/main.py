@@ -270,7 +270,8 @@ class Launcher:
     def _compact(self) -> None:
         behind = self._journal.behind
         try:
-            self._journal.compact(self._machine.snapshot(self._boot_id))
+            with self._starter.descriptors.lent():
+                self._journal.compact(self._machine.snapshot(self._boot_id))
         except OSError as error:
             if behind:
                 self._later(JOURNAL_AGAIN_S, self._compact)
@@ -334,7 +335,7 @@ class Launcher:
         child.pidfd = -1
         del self._pids[child.pid]
         crash_point("launcher.after-reap")
-        self._trees.left(child)
+        self._trees.left(child, seen=True)
         self._sweep_soon()
 
     def _look_at_unseen(self, child: Child, until: float) -> None:
@@ -359,8 +360,8 @@ class Launcher:
         self._exited(child, how)
         os.close(child.pidfd)
         child.pidfd = -1
-        self._pids.pop(child.pid, None)
-        self._trees.left(child)
+        del self._pids[child.pid]
+        self._trees.left(child, seen=True)
         self._sweep_soon()
 
     def _sweep_soon(self) -> None:
@@ -369,12 +370,17 @@ class Launcher:
 
     def _sweep(self) -> None:
         self._sweep_wanted = False
-        for child, escaped in self._trees.sweep(self._pids):
+        with self._starter.descriptors.lent():
+            emptied = self._trees.sweep(self._pids)
+        for child, escaped in emptied:
             if child.state in (S.EMPTYING, S.ACKED):
                 self._machine.emptied(child, escaped)
         if self._trees.pending():
             self._sweep_tries += 1
-            self._later(min(0.05, 0.001 * 2**self._sweep_tries), self._want_sweep)
+            self._later(min(0.05, 0.001 * 2 ** min(self._sweep_tries, 9)), self._want_sweep)
+            for child in self._trees.stuck(STUCK_S):
+                if child.contain:
+                    self._machine.stuck(child)
         if self._trees.strangers:
             self._keep_house()
 
@@ -506,8 +512,11 @@ class Launcher:
     # -- the controller ----------------------------------------------------------------------------------------------
 
     def _start_controller(self) -> None:
-        if self._controller is not None or self._stopping or self._ending is not None:
-            return
+        if self._controller is None and not self._stopping and self._ending is None:
+            with self._starter.descriptors.lent():
+                self._start_a_controller()
+
+    def _start_a_controller(self) -> None:
         try:
             self._api.ensure()
         except (OSError, Refused) as error:
@@ -807,7 +816,7 @@ class Launcher:
             if child.state is not S.ENDED and rebooted:
                 self._machine.emptied(child, 0)
             elif not rebooted:
-                self._trees.left(child)
+                self._trees.left(child, seen=False)
                 self._sweep_soon()
         self._machine.records.clear()  # the compaction says it all
         self._compact()
@@ -828,7 +837,7 @@ class Launcher:
             if child.contain:
                 self._machine.emptied(child, 0)
         else:
-            self._trees.left(child)
+            self._trees.left(child, seen=False)
             self._sweep_soon()
 
     def _settle(self, child: Child, carriers: dict[str, list[int]]) -> None:

@@ -133,7 +133,7 @@ class Decoder:
 def _messages(body: bytes) -> list[list[Any]]:
     try:
         found = json.loads(body.decode("utf-8", "surrogateescape"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"not JSON: {error}") from None
     if not isinstance(found, list) or not all(isinstance(m, list) and m and isinstance(m[0], str) for m in found):
         raise FrameError("not an array of messages")

@@ -10,6 +10,7 @@ The child gets an own session, /dev/null as stdin, no other descriptor, default 
 from __future__ import annotations
 
 import _posixsubprocess
+import contextlib
 import errno
 import fcntl
 import os
@@ -18,13 +19,14 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .protocol import Template
 
 TOKEN = b"RECONCILER_INSTANCE="
 _SPARE = 16
+_LENT = 6
 _FIRST_PASSED = 3
 
 _fork_exec: Callable[..., int] = _posixsubprocess.fork_exec  # its stub forbids what it takes
@@ -85,6 +87,17 @@ class Descriptors:
         if len(self._spare) < _SPARE:
             self.refill()
         os.close(os.dup(self._null))
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Room for a few descriptors, for what has to work also when the table is full: sweeps, a next controller."""
+        for _ in range(min(_LENT, len(self._spare))):
+            os.close(self._spare.pop())
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # `room` tells the next start
+                self.refill()
 
     def release(self) -> None:
         """Gives up one for something that must not fail."""

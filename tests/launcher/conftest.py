@@ -47,8 +47,9 @@ os._exit(code[0] if code else 0)
 class Controller:
     """What the test is while one stub lives."""
 
-    def __init__(self, desk: socket.socket) -> None:
+    def __init__(self, desk: socket.socket, mark: str) -> None:
         self._desk = desk
+        self._mark = mark
         fds = array.array("i")
         text, extra, _, _ = desk.recvmsg(4096, socket.CMSG_SPACE(2 * fds.itemsize))
         fds.frombytes(extra[0][2])
@@ -76,7 +77,7 @@ class Controller:
         self.sock.sendall(data)
 
     def template(self, name: str, argv: list[str], **fields: Any) -> None:
-        env = {"PATH": "/usr/bin:/bin", **fields.pop("env", {})}
+        env = {"PATH": "/usr/bin:/bin", "TEST_MARK": self._mark, **fields.pop("env", {})}
         self.say(["register", name, {"argv": argv, "env": env, **fields}])
 
     def spawn(
@@ -197,7 +198,7 @@ class House:
     def controller(self, greet: bool = True, serving: bool = True) -> Controller:
         """The next stub that comes to the desk."""
         desk, _ = self._desk.accept()
-        controller = Controller(desk)
+        controller = Controller(desk, str(self._directory))
         self.controllers.append(controller)
         if greet:
             controller.greet(serving)
@@ -274,6 +275,16 @@ def until(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
         assert time.monotonic() < end, f"not within {deadline_s} s"
         time.sleep(0.005)
     return value
+
+
+@pytest.fixture
+def process_is_alive() -> Callable[[int], bool]:
+    return alive
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., Any]:
+    return until
 
 
 @pytest.fixture
