@@ -337,6 +337,15 @@ class House:
         except AssertionError:
             raise AssertionError(f"{pool} has not {count} ready workers: {self.workers(pool)}") from None
 
+    def failed_start(self, worker: str) -> str:
+        """Waits until a start of that worker has failed; returns what it says of it."""
+
+        def look() -> str | None:
+            last = self.worker(worker).get("lastExit") or {}
+            return str(last["message"]) if last.get("reason") == "StartFailed" else None
+
+        return str(eventually(look, what=f"a failed start of {worker}"))
+
     def submit(self, pool: str, command: Sequence[str], **fields: Any) -> str:
         """Submits one task and returns its id."""
         status, body = self.api("POST", f"/api/v1/pools/{pool}/tasks", {"command": list(command), **fields})

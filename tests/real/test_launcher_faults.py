@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from tests.real.house import House, alive, eventually, worker
 
@@ -117,6 +122,57 @@ def test_fault_L8_strangers_are_never_touched(house: House) -> None:
         for stranger in strangers:
             stranger.kill()
             stranger.wait()
+
+
+def test_fault_P8_no_more_processes_allowed_backs_off_and_recovers(house: House, root: None) -> None:
+    pids = Path("/sys/fs/cgroup/pids")
+    if not (pids / "cgroup.procs").exists():
+        pytest.skip("needs the pids controller of cgroup v1")
+    cgroup = pids / f"test-{house.path.name}"
+    house.up()
+    cgroup.mkdir()
+    launcher = house.launcher
+    home = Path(f"/proc/{launcher}/cgroup").read_text().split(":pids:")[1].split("\n")[0]
+    try:
+        (cgroup / "cgroup.procs").write_text(str(launcher))
+        (cgroup / "pids.max").write_text("1")
+        house.apply("web", worker("ledger"), replicas=2, restart=FAST)
+        message = house.failed_start("web-0")
+        assert "resource temporarily unavailable" in message.lower(), message
+        assert house.launcher == launcher and house.serving()
+        (cgroup / "pids.max").write_text("max")
+        workers = house.ready("web", 2)
+    finally:
+        (cgroup / "pids.max").write_text("max")
+        for pid in (cgroup / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (pids / home.strip("/") / "cgroup.procs").write_text(pid)
+        with contextlib.suppress(OSError):
+            eventually(lambda: not (cgroup / "cgroup.procs").read_text(), 2)
+        cgroup.rmdir()
+    assert all(alive(pid) for pid in workers.values())
+
+
+def test_fault_P9_L12_a_launcher_without_descriptors_still_stops_and_reaps(house: House) -> None:
+    house.up()
+    house.apply("web", worker("ledger"), replicas=2, restart=FAST)
+    before = house.ready("web", 2)
+    limits = resource.prlimit(house.launcher, resource.RLIMIT_NOFILE)
+    taken = {int(fd) for fd in os.listdir(f"/proc/{house.launcher}/fd")}
+    first_free = next(fd for fd in range(limits[0]) if fd not in taken)
+    try:
+        resource.prlimit(house.launcher, resource.RLIMIT_NOFILE, (first_free, limits[1]))
+        house.apply("more", worker("ledger"), restart=FAST)
+        assert "too many open files" in house.failed_start("more-0").lower()
+        house.apply("web", worker("ledger"), replicas=1, restart=FAST)
+        eventually(lambda: not alive(before["web-1"]), what="a stop without descriptors")
+        eventually(lambda: "web-1" not in house.workers("web"))
+        assert alive(before["web-0"])
+    finally:
+        resource.prlimit(house.launcher, resource.RLIMIT_NOFILE, limits)
+    house.ready("more", 1)
+    house.kill_controller()
+    house.assert_single()
 
 
 def test_sigterm_with_a_dead_controller_still_stops_everything(house: House) -> None:
