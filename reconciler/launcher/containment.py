@@ -24,7 +24,7 @@ from .machine import Child
 class _Left:
     """An exited instance whose tree is not yet known to be gone."""
 
-    __slots__ = ("child", "escaped", "leaf", "session")
+    __slots__ = ("child", "escaped", "leaf", "session", "since", "stuck_said")
 
     def __init__(self, child: Child, session: int, leaf: str | None) -> None:
         self.child = child

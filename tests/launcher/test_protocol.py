@@ -23,7 +23,8 @@ def test_messages_arrive_whole_and_in_order_wherever_the_stream_is_cut(
     frames: list[list[Any]], cuts: list[int]
 ) -> None:
     stream = b"".join(frame(messages) for messages in frames)
-    decoder, got, at = Decoder(), [], 0
+    decoder, at = Decoder(), 0
+    got: list[list[Any]] = []
     for cut in [*sorted(cut for cut in cuts if cut <= len(stream)), len(stream)]:
         got += decoder.feed(stream[at:cut])
         at = cut
