@@ -50,16 +50,15 @@ def apply(
     prune: bool,
     actor: str,
     now: datetime,
-    confirmed: bool = False,
 ) -> list[Applied]:
-    """Stages what makes the store hold these objects; `confirmed` lets a prune take more than half of a source.
+    """Stages what makes the store hold these objects; with `prune` also no others of this source.
 
     Raises Conflict (the name belongs to another source, or its bearer is still being deleted) and Refused (a prune that
     would take too much); nothing is staged then.
     """
     decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now) for obj in objects]
     if prune:
-        decisions += _pruned(store, {obj.key for obj in objects}, source, now, confirmed)
+        decisions += _pruned(store, {obj.key for obj in objects}, source, now)
     for decision in decisions:
         _stage(store, decision, actor, now)
     return [decision.applied for decision in decisions]
@@ -119,7 +118,7 @@ def _owner(obj: Object) -> str:
     return obj.metadata.source.source if obj.metadata.source is not None else ""
 
 
-def _pruned(store: Store, declared: set[Key], source: str, now: datetime, confirmed: bool) -> list[_Decision]:
+def _pruned(store: Store, declared: set[Key], source: str, now: datetime) -> list[_Decision]:
     if not source:
         raise Invalid("nothing can be pruned without a source", "apply a directory")
     own = [
@@ -131,7 +130,7 @@ def _pruned(store: Store, declared: set[Key], source: str, now: datetime, confir
     gone = [
         obj for obj in own if obj.key not in declared and obj.metadata.annotations.get(PRUNE_ANNOTATION) != "disabled"
     ]
-    if len(gone) >= 3 and 2 * len(gone) > len(own) and not confirmed:
+    if len(gone) >= 3 and 2 * len(gone) > len(own):
         names = ", ".join(str(obj.key) for obj in gone[:5]) + (", ..." if len(gone) > 5 else "")
         raise Refused(
             f"{len(gone)} of the {len(own)} objects of {source} would be pruned: {names}",

@@ -34,6 +34,8 @@ MAX_DEPTH = 64
 MAX_NODES = 200_000
 MAX_DOCUMENTS = 1000
 MAX_ALIAS_NODES = 10_000
+MAX_PROBLEMS = 100
+"""Of one file: nobody reads more, and a megabyte can hold a hundred thousand."""
 MAX_DIGITS = 100
 """Of a number: no field takes more, and Python refuses to read or show very long ones."""
 
@@ -45,6 +47,9 @@ Places = dict[str | int, tuple[int, int]]
 _COLUMN_BITS = 21
 _COLUMN_MASK = (1 << _COLUMN_BITS) - 1
 """A column is at most MAX_BYTES."""
+
+_LONGEST_SNIPPET = 1000
+"""Of longer lines nothing is shown; longer messages are cut."""
 
 _BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 _TAG = "tag:yaml.org,2002:"
@@ -237,6 +242,8 @@ class _Composer:
 
     def report(self, span: Span, rule: str, message: str, help: str = "", path: str | None = None) -> None:
         """Adds a finding; its path is that of what is being read, where that means something."""
+        if len(self.problems) == MAX_PROBLEMS and path is None:
+            raise _Stop(span, "limit", f"more than {MAX_PROBLEMS} problems in one file", "mend those first")
         here = self._path() if path is None else path
         self.problems.append(_problem(self.file, self.lines, span, rule, message, here, help))
 
@@ -465,9 +472,18 @@ def _problem(
 ) -> Problem:
     line, column, end_column = span
     snippet = lines[line - 1] if line <= len(lines) else ""
+    if len(snippet) > _LONGEST_SNIPPET:
+        snippet = ""
     if end_column < 0:
         end_column = max(column + 1, len(snippet.rstrip()) + 1)
-    return Problem(file, line, column, max(end_column, column + 1), rule, message, path, help, snippet)
+    return Problem(
+        file, line, column, max(end_column, column + 1), rule, _cut(message), _cut(path), _cut(help), snippet
+    )
+
+
+def _cut(text: str) -> str:
+    """A key or a tag may be a megabyte."""
+    return text if len(text) <= _LONGEST_SNIPPET else text[:_LONGEST_SNIPPET] + "..."
 
 
 def _core_name(value: Any) -> str:

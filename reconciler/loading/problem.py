@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 Severity = Literal["error", "warning"]
 
 _LONGEST_SNIPPET = 160
-"""Longer lines are cut: a line may be a megabyte."""
+"""Longer lines are cut around the token."""
 
 
 class Span(NamedTuple):

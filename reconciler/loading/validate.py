@@ -15,13 +15,15 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from reconciler.loading.parse import Document, SourceFile, parse
-from reconciler.loading.problem import START, Problem, Span, has_errors, in_order
+from reconciler.loading.parse import MAX_PROBLEMS, Document, SourceFile, parse
+from reconciler.loading.problem import START, Problem, Span, has_errors, in_order, render_concise, render_full
 from reconciler.resources.check import Address, address, findings
 from reconciler.resources.kinds import ALL, WRITABLE
 from reconciler.resources.meta import API_VERSION, NAME_PATTERN, Key, Metadata, Object, Origin
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, Pool
 from reconciler.resources.units import BadValue, shown
+
+__all__ = ["LoadResult", "Problem", "SourceFile", "load", "render_concise", "render_full"]
 
 _METADATA = ("name", "labels", "annotations")
 _OURS = frozenset(field.alias or name for name, field in Metadata.model_fields.items()).difference(_METADATA)
@@ -64,7 +66,7 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "") -> L
             line, column, end_column = START
             message, help = "the file holds no objects", "remove it, or add an object"
             found.append(Problem(file.path, line, column, end_column, "empty", message, help=help, severity="warning"))
-        problems += found
+        problems += found[: MAX_PROBLEMS + 1]
     problems += _across(loaded)
     return LoadResult(tuple(item.object for item in loaded), in_order(problems))
 
@@ -84,7 +86,7 @@ def _object(document: Document, problems: list[Problem], source: str, revision: 
         try:
             obj = model.model_validate(_written(document, found), by_alias=True, by_name=False)
         except ValidationError as error:
-            found += (_explain(document, model, item) for item in error.errors(include_url=False))
+            found += (_explain(document, model, item) for item in error.errors(include_url=False)[:MAX_PROBLEMS])
     if obj is not None and not found:
         found += (document.problem(document.best_span(finding.path), *finding) for finding in findings(obj))
     taken = {(problem.line, problem.column) for problem in problems}  # a refused tag is not a wrong type as well

@@ -21,6 +21,8 @@ LONGEST_POOL_NAME = 63 - len(f"-{MAX_REPLICAS - 1}")
 """A worker's name is its pool's and its ordinal, and a DNS label too."""
 
 MAX_SOCKET_PATH_BYTES = 107
+MAX_TOTAL_BYTES = (2 << 20) - (64 << 10)
+"""Of argv and environment: a quarter of the usual stack, less what is set for every process."""
 
 FieldPath = tuple[str | int, ...]
 
@@ -133,6 +135,11 @@ def _strings(template: Template) -> Iterator[Finding]:
         elif len(text) * 4 > MAX_ARGUMENT_BYTES and (size := len(text.encode())) > MAX_ARGUMENT_BYTES:
             message = f"{size} bytes; Linux takes at most {MAX_ARGUMENT_BYTES} in one argument"
             yield Finding("argument-too-long", path, message, "put it into a file")
+    total = sum(len(word.encode()) + 9 for word in template.command)  # with a NUL and a pointer each
+    total += sum(len(variable.name) + len(variable.value.encode()) + 10 for variable in template.env)
+    if total > MAX_TOTAL_BYTES:
+        message = f"command and env have {total} bytes together; Linux takes at most 2 MiB of both"
+        yield Finding("argument-too-long", _TEMPLATE, message, "put some of it into a file")
     for index, variable in enumerate(template.env):
         size = len(variable.name) + 1 + len(variable.value.encode())
         if size > MAX_ARGUMENT_BYTES:

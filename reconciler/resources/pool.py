@@ -106,7 +106,7 @@ class Template(Model):
     )
     env: list[EnvVar] = Field(default=[], max_length=4096, description="Variables beside the standard ones.")
     user: str | None = Field(
-        default=None, max_length=255, description="The account to run as; the daemon must be root."
+        default=None, min_length=1, max_length=255, description="The account to run as; the daemon must be root."
     )
     working_dir: str = Field(default="/", max_length=4095, description="An absolute path.")
     ports: list[Port] = Field(default=[], max_length=100, description="Port numbers handed out by ordinal.")

@@ -247,3 +247,33 @@ def test_nothing_of_a_manifest_can_steer_the_terminal() -> None:
 def test_a_problem_survives_the_way_over_json() -> None:
     for problem in read("a: 1", "").problems:
         assert Problem.from_json(problem.to_json()) == problem
+
+
+def test_a_file_full_of_mistakes_gives_a_hundred_and_says_so() -> None:
+    for text in (
+        "1: a\n" * 10_000,
+        POOL.replace("{team: shop}", "{" + "".join(f"a{i}: 1, " for i in range(5000)) + "}"),
+    ):
+        problems = read(text).problems
+        assert 100 <= len(problems) <= 101
+    assert read("1: a\n" * 10_000).problems[-1].message == "more than 100 problems in one file"
+
+
+def test_a_mistake_of_a_megabyte_is_said_in_a_line() -> None:
+    for text in ("a: !" + "x" * 900_000 + " 1", "? " + "x" * 900_000 + "\n: 1", POOL.replace("web", "x" * 900_000)):
+        for problem in read(text).problems:
+            assert len(render_full(problem)) < 5000
+
+
+def test_fault_P5_command_and_variables_have_a_limit_together() -> None:
+    argument = "x" * 130_000
+    many = POOL.replace("$$HOME", f"&x {argument}" + ", *x" * 20)
+
+    assert [problem.rule for problem in read(many).problems] == ["argument-too-long"]
+    assert read(many.replace(", *x" * 20, ", *x" * 10)).problems == ()
+
+
+def test_documents_before_a_syntax_error_are_validated_too() -> None:
+    problems = read(POOL.replace("replicas: 3", "replicas: x") + "---\n" + "a: [\n").problems
+
+    assert [problem.rule for problem in problems] == ["type", "syntax"]
