@@ -275,8 +275,9 @@ class _Wire:
 
     def stale(self) -> bool:
         """Whether the daemon has closed it meanwhile."""
+        self._sock.setblocking(False)
         try:
-            return self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return self._sock.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
             return False
         except OSError:

@@ -683,13 +683,13 @@ def _state(text: str | None) -> TaskState | None:
 
 def _owner(obj: Object) -> str | None:
     """The watched source whose word the spec is; None if people change it by command."""
-    source = obj.metadata.source.source if obj.metadata.source is not None else ""
-    return source if source not in ("", BY_HAND) else None
+    origin = obj.metadata.source
+    return origin.source if origin is not None and origin.source != BY_HAND else None
 
 
 def _place(obj: Object) -> str:
     origin = obj.metadata.source
-    return f"{origin.path}:{origin.line} of {origin.source}" if origin is not None else "no file"
+    return f"{origin.path}:{origin.line}" if origin is not None else "no file"
 
 
 def _alive(obj: Object) -> None:

@@ -44,7 +44,7 @@ def page(obj: dict[str, Any], workers: Sequence[dict[str, Any]], events: Sequenc
         "Name": metadata["name"],
         "Kind": obj["kind"],
         "Labels": ", ".join(f"{name}={value}" for name, value in metadata.get("labels", {}).items()) or "-",
-        "Source": f"{source['path']}:{source['line']} of {source['source']}" if source else "-",
+        "Source": f"{source['path']}:{source['line']}" if source else "-",
         "Overrides": ", ".join(f"{n} until {u or 'changed'}" for n, u in metadata.get("overrides", {}).items()) or "-",
         "Created": f"{metadata.get('createdAt', '-')} ({age(metadata.get('createdAt'))} ago)",
         "Generation": str(metadata["generation"]),

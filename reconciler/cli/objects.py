@@ -87,8 +87,8 @@ def delete_command(what: Sequence[str], wait: bool, state: str | None) -> None:
         for kind, name in chosen:
             gone = client.delete(kind, name)
             click.echo(f"{gone['kind'].lower()}/{name} deleted")
-            source = gone["metadata"].get("source", {})
-            if source.get("source", "apply") not in ("", "apply"):
+            source = gone["metadata"].get("source")
+            if source is not None and source["source"] != "apply":
                 click.echo(
                     f"note: {source['path']}:{source['line']} may still declare it, then it comes back", err=True
                 )
