@@ -360,7 +360,8 @@ class Controller:
         if keep_workers:
             self._asyncio.call_later(0.05, self._finish, 0)  # after the answer has gone out
         else:
-            self.loop.set_mode(Mode.HURRYING if hurry else Mode.STOPPING)
+            # by way of the launcher: should this controller die meanwhile, it goes on with the stop from its records
+            self._link.send([["terminate"]] * (2 if hurry and self.loop.world.mode is Mode.RUNNING else 1))
 
     def report(self) -> dict[str, Any]:
         """`reconciler status`."""

@@ -10,12 +10,12 @@ controller alive, and stops everything from its own records when there is no con
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
 import gc
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -184,7 +184,7 @@ class Launcher:
         self._verbs: dict[str, Callable[..., None]] = {
             "hello": self._hello, "list": self._list, "register": self._register, "lane": self._lane,
             "socket": self._socket, "unsocket": self._unsocket, "spawn": self._spawn, "recall": self._recall,
-            "signal": self._obey_signal, "ack": self._ack, "serving": self._serving, "finish": self._finish,
+            "signal": self._obey_signal, "ack": self._ack, "serving": self._serving, "terminate": self._asked_to_end, "finish": self._finish,
         }  # fmt: skip
         self._epoll = select.epoll()
         self._epoll.register(signals.fd, select.EPOLLIN)
@@ -695,6 +695,10 @@ class Launcher:
     def _serving(self, controller: _Controller) -> None:
         controller.serving = True
 
+    def _asked_to_end(self, controller: _Controller) -> None:
+        self._terminates += 1
+        self._terminated()
+
     def _finish(self, controller: _Controller, code: int) -> None:
         self._ending = code
         self._later(CONTROLLER_END_S, self._kill_controller, controller)
@@ -914,4 +918,3 @@ def complain(text: str) -> None:
         os.write(2, f"reconciler: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         return  # nobody is left to tell
-

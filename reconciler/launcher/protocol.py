@@ -15,6 +15,7 @@
       ["signal", key, instance, signo, scope]            scope "group" (then SIGCONT) or "tree" (kills whatever it can find)
       ["ack", seq]                                       exit records up to seq are durable here: forget them
       ["serving"]                                        this controller is up: forget the restart backoff
+      ["terminate"]                                      as SIGTERM to the launcher: also a controller that dies is no way back
       ["finish", code]                                   end the launcher with this exit code; what runs keeps running
 
     launcher -> controller

@@ -97,19 +97,29 @@ class DirectorySource:
         import watchfiles  # takes 40 ms: after the first look
 
         while True:
-            directory = self.root if os.path.isdir(self.root) else os.path.dirname(self.root)
+            whole = os.path.isdir(self.root)
+            directory = self.root if whole else os.path.dirname(self.root)
             identity = _identity(directory)
             stop = asyncio.Event()
             try:
                 async for changes in watchfiles.awatch(
-                    directory, debounce=50, step=50, stop_event=stop, yield_on_timeout=True, rust_timeout=1000
+                    directory,
+                    recursive=whole,
+                    debounce=50,
+                    step=50,
+                    stop_event=stop,
+                    yield_on_timeout=True,
+                    rust_timeout=1000,
                 ):
                     if changes:
                         self._poke.set()
                     elif _identity(directory) != identity:
                         self._poke.set()
                         break
-            except (FileNotFoundError, OSError) as error:
+            except (
+                OSError,
+                RuntimeError,
+            ) as error:  # RuntimeError: the watcher's own, a name that is not UTF-8 for one
                 log.warning("%s cannot be watched (%s): it is looked at every %d s", directory, error, POLL_S)
                 await asyncio.sleep(POLL_S)
             while _identity(directory) is None:
