@@ -28,6 +28,8 @@ SEQ_GAP = 1_000
 class S(Enum):
     """Where one instance stands."""
 
+    __hash__ = object.__hash__  # by identity, in C: the table is asked six times a task
+
     ABSENT = "absent"
     WAITING = "waiting"
     """Wanted, no slot yet; nothing of it is durable."""
@@ -46,6 +48,8 @@ class S(Enum):
 
 class E(Enum):
     """What can happen to an instance."""
+
+    __hash__ = object.__hash__
 
     SPAWN = "spawn"
     RIVAL = "rival"

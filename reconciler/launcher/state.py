@@ -9,10 +9,10 @@ Contract: one launcher a directory; a second one waits 5 s and then says who hol
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
 import fcntl
 import os
-import socket
 import stat
 import time
 from typing import NamedTuple
@@ -53,7 +53,9 @@ def claim(directory: str) -> State:
         api = ApiSocket(os.path.join(directory, "run"))
         api.ensure()
     except OSError as error:
-        raise Refused(f"{directory} cannot be used: {error}", "choose a directory of your own with --state DIR") from None
+        raise Refused(
+            f"{directory} cannot be used: {error}", "choose a directory of your own with --state DIR"
+        ) from None
     return State(directory, lock, api)
 
 
