@@ -22,8 +22,8 @@ import machine
 
 PROGRAM = "sleep"
 SLEEP = [machine.which(PROGRAM), "100000"]
-START_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 120.0
+START_DEADLINE_S = 180.0
+STOP_DEADLINE_S = 60.0
 
 
 class Part(NamedTuple):
