@@ -258,7 +258,7 @@ def _stuck(worker: Worker, status: WorkerStatus, now: datetime) -> tuple[WorkerS
 
 
 def _blocked(worker: Worker, now: datetime) -> Plan:
-    message = "its earlier process can neither be found nor proven dead; nothing is started in its place"
+    message = worker.status.message or "its earlier process can neither be found nor proven dead"
     status = worker.status.changed(state=State.UNKNOWN, ready=False, message=message)
     if worker.status.state is State.UNKNOWN:
         return _says(worker, status)
