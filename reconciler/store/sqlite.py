@@ -106,16 +106,13 @@ class SqliteStore(MemoryStore):
         self._broken: StoreBroken | None = None
         self._wal_grew = False
         try:
-            self._open()
-        except (sqlite3.Error, OSError, StoreBroken) as error:
-            meaning = self._meaning(error)
-            if isinstance(meaning, StoreBroken):
-                self._broken = meaning
-            self.close()
-            raise meaning from error
-        except BaseException:
-            self.close()
-            raise
+            self._open_or_close()
+        except StoreFull as full:
+            try:
+                self._ballast.unlink()
+            except OSError:  # there is none, or nothing can be changed
+                raise full from full.__cause__
+            self._open_or_close()  # a daemon that starts on a full disk still has its workers to look after
 
     def idle(self) -> None:
         """Housekeeping for a moment without work: shortens the log, restores the ballast."""
@@ -167,6 +164,12 @@ class SqliteStore(MemoryStore):
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Committed rows, all at once."""
         return list(self.rows(sql, values))
+
+    def not_ours(self, name: str, why: str) -> StoreBroken:
+        """The error for what this version cannot understand: named, and kept."""
+        return StoreBroken(
+            f"{self._path}: {name} cannot be read: {why}", "run the version that wrote it; nothing was changed"
+        )
 
     def _write(self) -> None:
         if self._broken is not None:
@@ -257,6 +260,19 @@ class SqliteStore(MemoryStore):
             f" and {self._directory / 'store.lock'} aside to begin with an empty store",
         )
 
+    def _open_or_close(self) -> None:
+        try:
+            self._open()
+        except (sqlite3.Error, OSError, StoreBroken) as error:
+            meaning = self._meaning(error)
+            if isinstance(meaning, StoreBroken):
+                self._broken = meaning
+            self.close()
+            raise meaning from error
+        except BaseException:
+            self.close()
+            raise
+
     def _open(self) -> None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         kind = filesystem(self._directory, Path("/proc/self/mountinfo").read_text())
@@ -337,23 +353,18 @@ class SqliteStore(MemoryStore):
         for kind, name, text in db.execute("SELECT kind, name, json FROM object"):
             model = STORED.get(kind)
             if model is None:
-                raise self._not_ours(f"{kind}/{name}", "there is no such kind")
+                raise self.not_ours(f"{kind}/{name}", "there is no such kind")
             try:
                 self._put(model.model_validate_json(text))
             except ValidationError as error:
-                raise self._not_ours(f"{kind.lower()}/{name}", str(error.errors()[0]["msg"])) from error
+                raise self.not_ours(f"{kind.lower()}/{name}", str(error.errors()[0]["msg"])) from error
         for number, text in db.execute("SELECT id, json FROM event ORDER BY id"):
             try:
                 self._put_event(number, Event.model_validate_json(text))
             except ValidationError as error:
-                raise self._not_ours(f"event {number}", str(error.errors()[0]["msg"])) from error
+                raise self.not_ours(f"event {number}", str(error.errors()[0]["msg"])) from error
             self._next_event = number + 1
         self._log.load(next_task_id)
-
-    def _not_ours(self, name: str, why: str) -> StoreBroken:
-        return StoreBroken(
-            f"{self._path}: {name} cannot be read: {why}", "run the version that wrote it; nothing was changed"
-        )
 
     def _make_ballast(self) -> None:
         if self._ballast.exists():
@@ -393,7 +404,9 @@ class SqliteTasks(MemoryTasks):
         gc.disable()  # nothing here is garbage, and looking for some would cost a third of the time
         try:
             for pool, word, number in self._store.read("SELECT pool, state, count(*) FROM task GROUP BY pool, state"):
-                state = _STATES[word]
+                state = _STATES.get(word)
+                if state is None:
+                    raise self._store.not_ours(f"a task of pool/{pool}", f"there is no state {word}")
                 self._count(pool, state, number)
                 if not state.ended:
                     self._load_live(pool, state)
@@ -556,9 +569,9 @@ def _lock(path: Path) -> tuple[int, str]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            pid, _, store_id = os.pread(fd, 64, 0).decode().strip().partition("\n")
+            pid, _, store_id = os.pread(fd, 64, 0).decode(errors="replace").strip().partition("\n")
         except BlockingIOError:
-            pid = os.pread(fd, 64, 0).decode().partition("\n")[0]
+            pid = os.pread(fd, 64, 0).decode(errors="replace").partition("\n")[0]
             os.close(fd)
             raise Conflict(
                 f"{path.parent} is in use by process {pid or '(unknown)'}", "stop that one, or choose another --state"

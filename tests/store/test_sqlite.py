@@ -258,6 +258,16 @@ def test_fault_C8_a_disk_without_room_for_a_store_says_so(small_disk, opened):
     opened(small_disk)
 
 
+def test_fault_C8_a_daemon_can_start_on_a_full_disk(small_disk, make, opened):
+    _committed(small_disk, make, opened)
+    _fill(small_disk)
+
+    store = opened(small_disk)
+    assert not (small_disk / "ballast").exists()
+    store.remove(Key("Worker", "web-0"))
+    store.commit()
+
+
 def test_fault_C9_a_store_on_a_read_only_disk_is_not_opened_and_not_damaged(small_disk, make, opened):
     store = opened(small_disk)
     store.create(make.pool())
@@ -512,6 +522,7 @@ def test_a_database_of_another_program_is_refused(tmp_path, opened):
     [
         ('UPDATE object SET json = replace(json, \'"replicas":2\', \'"replicas":"two"\')', "pool/web cannot be read"),
         ("UPDATE object SET kind = 'Cron'", "Cron/web cannot be read: there is no such kind"),
+        ("UPDATE task SET state = 'Napping'", "a task of pool/batch cannot be read: there is no state Napping"),
         ("UPDATE event SET json = '{}'", "event 1 cannot be read"),
     ],
 )
@@ -519,6 +530,7 @@ def test_fault_C28_what_cannot_be_understood_is_named_and_not_dropped(tmp_path, 
     store = opened(tmp_path)
     store.create(make.pool(replicas=2))
     store.add_event(event(WEB, "Said", "hello", clock.now()))
+    make.task(store)
     store.commit()
     store._writer.execute(change)
     store.close()
