@@ -79,6 +79,24 @@ class Starts:
 
     def worker(self, pool: str, worker: Worker, instance: str, template_hash: str, template: Template) -> list[Message]:
         """What to send for one start of a worker. Raises StartError."""
+        base, variables = self._variables(pool, worker, instance, template)
+        everything = base | variables
+        argv = [expand(word, everything) for word in template.command]
+        id_, messages = self._register(pool, template, template_hash, base, None)
+        key = worker_key(worker.name)
+        messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
+        return messages
+
+    def files(self, pool: str, worker: Worker, template: Template, files: Sequence[str]) -> list[str]:
+        """Declared files of a worker with its variables in them. Raises StartError."""
+        base, variables = self._variables(pool, worker, worker.status.instance, template)
+        everything = base | variables
+        return [expand(path, everything) for path in files]
+
+    def _variables(
+        self, pool: str, worker: Worker, instance: str, template: Template
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """What all workers of the template have in their environment, and what this one has."""
         base = self._environment(pool, template)
         variables = {
             "RECONCILER_ORDINAL": str(worker.spec.ordinal),
@@ -90,12 +108,7 @@ class Starts:
                 variables["PORT"] = str(number)
             variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
         _declare(template, base, variables)
-        everything = base | variables
-        argv = [expand(word, everything) for word in template.command]
-        id_, messages = self._register(pool, template, template_hash, base, None)
-        key = worker_key(worker.name)
-        messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
-        return messages
+        return base, variables
 
     def lane(self, pool: str, slots: int, template: Template, template_hash: str) -> list[Message]:
         """What to send so that the launcher knows a task pool's slots and template; nothing when it does. Raises StartError."""

@@ -48,18 +48,6 @@ class Socket(Model):
     listen: str = Field(description="HOST:PORT, [IPv6]:PORT or an absolute path.", max_length=255)
 
 
-class Exec(Model):
-    """A command and its arguments."""
-
-    command: list[str] = Field(min_length=1, max_length=4096, description="argv; no shell.")
-
-
-class PreStop(Model):
-    """What runs before the stop signal, within the grace period."""
-
-    exec: Exec
-
-
 class Stop(Model):
     """How a worker is asked to end."""
 

@@ -105,7 +105,7 @@ class Executor:
                 log.info("%s %s (%s)", "kill" if tree else f"send {name} to", key, reason)
                 self._signal(worker_key(key.name), instance, name, tree)
             case Cleanup(key=key, files=files):
-                for problem in self._host.remove_files(files):
+                for problem in self._clean(key, files, world):
                     self._store.add_event(event(key, "CleanupFailed", problem, now, warning=True))
             case Lane(pool=pool, slots=slots, template_hash=template_hash):
                 self._lane(pool, slots, template_hash, world, now)
@@ -134,6 +134,16 @@ class Executor:
             self.outbox += self._starts.worker(pool, worker, instance, template_hash, template)
         except StartError as error:
             self._observer.start_failed(worker.name, instance, error.step, error.errno, error.message, to_ms(now))
+
+    def _clean(self, key: Key, files: Sequence[str], world: World) -> list[str]:
+        worker = world.get(Worker, key.name)
+        template = world.template(worker.spec.pool, worker.status.template_hash) if worker is not None else None
+        if worker is None or template is None:
+            return [f"nothing is known of what {key} ran: {', '.join(files)} may be left"]
+        try:
+            return self._host.remove_files(self._starts.files(worker.spec.pool, worker, template, files))
+        except StartError as error:
+            return [error.message]
 
     def _lane(self, pool: str, slots: int, template_hash: str, world: World, now: datetime) -> None:
         template = world.template(pool, template_hash)

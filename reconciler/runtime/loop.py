@@ -44,7 +44,8 @@ RESYNC = timedelta(seconds=30)
 """So often everything is planned once, which mends what an event missed."""
 
 OWNER_DELAY = timedelta(milliseconds=20)
-"""Changes of many workers at once make one plan of their pool."""
+OWNER_DELAY_EACH = timedelta(microseconds=100)
+"""Changes of many workers at once make one plan of their pool: it waits this long, and this much longer a replica."""
 
 COUNTS_DELAY = timedelta(seconds=1)
 """A task pool's status follows its tasks at this distance; its queue is planned at once."""
@@ -149,6 +150,8 @@ class Loop:
     @property
     def next_at(self) -> datetime:
         """When a turn is needed at the latest, even if nothing comes in."""
+        if not self.observer.settled:
+            return self._clock.now() + RESYNC  # nothing is planned before the launcher's list, which wakes it
         moments = [self._resync_at]
         if self.work.next_at is not None:
             moments.append(self.work.next_at)
@@ -245,7 +248,9 @@ class Loop:
                 self.work.add(new.key)
             owner = Key("Pool", changed.spec.pool)
             if old is None or new is None or old.status != changed.status:
-                self.work.add_at(owner, self._clock.now() + OWNER_DELAY)
+                pool = self.store.get(Pool, owner.name)
+                replicas = pool.spec.replicas if pool is not None else 0
+                self.work.add_at(owner, self._clock.now() + OWNER_DELAY + replicas * OWNER_DELAY_EACH)
         elif isinstance(changed, Pool):
             spec_changed = old is None or new is None or old.metadata.generation != new.metadata.generation
             deleted = new is not None and new.metadata.deleted_at is not None
@@ -253,8 +258,16 @@ class Loop:
                 return
             self.work.add(changed.key)
             self.work.add(Key("Queue", changed.name))
+            if deleted and (old is None or old.metadata.deleted_at is None):
+                self._cancel_all(changed.name)
             for worker in self.store.owned_by(changed.key, Worker):
                 self.work.add(worker.key)
+
+    def _cancel_all(self, pool: str) -> None:
+        """A pool that is wanted gone ends what waits and what runs: it goes when the launcher has nothing of it left."""
+        queue, now_ms = self.queues.of(pool), to_ms(self._clock.now())
+        held = [record for record in list(queue.live.values()) if not queue.cancel(record, now_ms)]
+        self._recall([record.id for record in held if record.state is TaskState.PENDING])
 
     def _tasks_changed(self, pool: str) -> None:
         self.work.add(Key("Queue", pool))

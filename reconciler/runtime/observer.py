@@ -23,10 +23,12 @@ from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool, Retry, Template
 from reconciler.resources.revision import Revision, revision_name
 from reconciler.resources.task import TaskState
-from reconciler.resources.units import from_ms
+from reconciler.resources.units import from_ms, to_ms
 from reconciler.resources.worker import LastExit, Process, Reason, Worker, WorkerStatus
 from reconciler.runtime.queues import Queues, TaskQueue
 from reconciler.store.base import Store, TaskRecord
+
+_SIGNAL_NAMES = {number.value: number.name for number in signals.Signals}
 
 
 class Observer:
@@ -266,7 +268,7 @@ class Observer:
             elif status.process is Process.EMPTYING:
                 self._set(worker, status.changed(process=Process.NONE, pid=None, stuck=False))
             else:  # it ran, and the launcher has neither the child nor its end
-                self._worker_exited(worker.name, status.instance, {"unknown": "lost", "at_ms": 0})
+                self._worker_exited(worker.name, status.instance, {"unknown": "lost", "at_ms": to_ms(self._now)})
         for queue in self._queues:
             for record in list(queue.live.values()):
                 if record.claim and (f"task/{record.id}", queue.instance(record)) not in known:
@@ -306,7 +308,7 @@ def last_exit(exit_: Exit, instance: str, asked: bool) -> LastExit:
         return LastExit(reason=reason, message=f"nobody saw its end ({exit_['unknown']})", at=at, instance=instance)
     if "signal" in exit_:
         number = exit_["signal"]
-        name = signals.Signals(number).name if number in signals.valid_signals() and number < 32 else f"SIG{number}"
+        name = _SIGNAL_NAMES.get(number, f"SIG{number}")
         reason = Reason.STOPPED if asked else Reason.KILLED_EXTERNALLY if number == 9 else Reason.SIGNALLED
         message = "core dumped" if exit_.get("core") else ""
         return LastExit(signal=name, reason=reason, message=message, at=at, instance=instance)

@@ -10,12 +10,10 @@ order of ids: a task that comes back takes its old place.
 from __future__ import annotations
 
 import heapq
-from bisect import insort
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from reconciler.controllers.base import Overdue
+from reconciler.policies.ordering.fifo import Fifo
 from reconciler.resources.task import TaskState
 from reconciler.store.base import TaskRecord, Tasks
 
@@ -32,8 +30,7 @@ class TaskQueue:
         """Running tasks that were told to end because of their timeout."""
         self._tasks = tasks
         self._store_id = store_id
-        self._fresh: deque[int] = deque()
-        self._returned: list[int] = []
+        self._order = Fifo()
         self._delayed: list[tuple[int, int]] = []
         self._ends: list[tuple[int, int, int, bool]] = []  # at, id, attempt, kill
         self._claimed = 0
@@ -65,20 +62,19 @@ class TaskQueue:
         self._claimed += 1
         self._waiting -= 1
         self._tasks.stage(record)
-        self._drop_claimed()
+        self._order.discard(task_id)
         return record
 
     def give_back(self, record: TaskRecord) -> None:
         """The claim never began: the task takes its old place, the try uncounted."""
         record.claim = 0
         self._claimed -= 1
-        self._tasks.stage(record)
-        if record.cancelling:
-            self._waiting += 1
-            self.end(record, TaskState.CANCELLED, 0)
-            return
         self._waiting += 1
-        insort(self._returned, record.id)
+        self._order.add(record.id)
+        if record.cancelling:
+            self.end(record, TaskState.CANCELLED, 0)
+        else:
+            self._tasks.stage(record)
 
     def began(self, record: TaskRecord, pid: int, slot: int, started_ms: int) -> None:
         """The launcher has started it. Memory only: after a crash the launcher says so again."""
@@ -104,7 +100,7 @@ class TaskQueue:
         if record.claim:
             self._leave(record)
         else:
-            self._waiting -= 1
+            self._stop_waiting(record)
         record.state, record.finished_ms, record.claim = state, finished_ms, 0
         del self.live[record.id]
         self._tasks.stage(record)
@@ -116,7 +112,7 @@ class TaskQueue:
         if record.claim:
             self._leave(record)
         else:
-            self._waiting -= 1
+            self._stop_waiting(record)
 
     def cancel(self, record: TaskRecord, now_ms: int) -> bool:
         """Ends what waits here at once (True); what the launcher has is marked and has to be recalled or ended (False)."""
@@ -159,8 +155,8 @@ class TaskQueue:
             record = self.live.get(task_id)
             if record is not None and not record.claim and record.due_ms == due_ms:
                 record.state, record.due_ms = TaskState.PENDING, 0
-                insort(self._returned, task_id)
-        return list(islice(self._in_order(), max(0, limit)))
+                self._order.add(task_id)
+        return self._order.peek(max(0, limit))
 
     @property
     def waiting(self) -> int:
@@ -222,10 +218,13 @@ class TaskQueue:
     def _line_up(self, record: TaskRecord) -> None:
         if record.due_ms:
             heapq.heappush(self._delayed, (record.due_ms, record.id))
-        elif self._fresh and self._fresh[-1] > record.id:
-            insort(self._returned, record.id)
         else:
-            self._fresh.append(record.id)
+            self._order.add(record.id)
+
+    def _stop_waiting(self, record: TaskRecord) -> None:
+        self._waiting -= 1
+        if not record.due_ms:
+            self._order.discard(record.id)
 
     def _leave(self, record: TaskRecord) -> None:
         """The try is over, whatever follows."""
@@ -233,23 +232,6 @@ class TaskQueue:
         self.overran.discard(record.id)
         self._running.pop(record.id, None)
         record.claim = 0
-
-    def _open(self, task_id: int) -> bool:
-        record = self.live.get(task_id)
-        return record is not None and not record.claim and not record.due_ms
-
-    def _in_order(self) -> Iterator[int]:
-        """Ids that may go, ascending: two sorted lines merged, ended and claimed ones passed over."""
-        fresh = (i for i in self._fresh if self._open(i))
-        if not self._returned:
-            return fresh
-        return heapq.merge(fresh, (i for i in self._returned if self._open(i)))
-
-    def _drop_claimed(self) -> None:
-        while self._fresh and not self._open(self._fresh[0]):
-            self._fresh.popleft()
-        while self._returned and not self._open(self._returned[0]):
-            self._returned.pop(0)
 
 
 class Queues:

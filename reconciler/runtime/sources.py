@@ -131,7 +131,7 @@ class DirectorySource:
         if scan.digest == self.last_attempted:
             return
         self.last_attempted = scan.digest
-        loaded = await asyncio.to_thread(validate.load, scan.files)
+        loaded = await asyncio.to_thread(validate.load, scan.files, self.root, scan.digest)
         problems = [p for p in (*scan.problems, *loaded.problems) if p.severity == "error"]
         now = self._clock.now()
         key = Key("Source", self.root)
