@@ -15,7 +15,7 @@ from figure import OURS
 from subject import Tree
 
 from reconciler.client import Client
-from reconciler.errors import ReconcilerError
+from reconciler.errors import NotFound, ReconcilerError
 
 COMMAND = [sys.executable, "-m", "reconciler"]
 
@@ -79,7 +79,7 @@ def task_pool(slots: int) -> Iterator[Product]:
         try:
             product.wait_serving()
             with product.client() as client:
-                client.wait(["pool/bench"], "ready", 30.0)
+                machine.wait_for(lambda: _is_ready(client), "the pool Ready", 30.0, every_s=0.05)
             yield product
         except Exception:
             machine.show_tail(directory / "output")
@@ -90,6 +90,15 @@ def task_pool(slots: int) -> Iterator[Product]:
 def moment_s(text: str) -> float:
     """A moment of the API as seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
+
+
+def _is_ready(client: Client) -> bool:
+    """False too before the manifest has been read: the API serves a moment earlier."""
+    try:
+        conditions = client.get("pools", "bench")["status"].get("conditions", [])
+    except NotFound:
+        return False
+    return any((condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions)
 
 
 def _importable() -> dict[str, str]:
