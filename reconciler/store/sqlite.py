@@ -291,6 +291,7 @@ class SqliteStore(MemoryStore):
         if not empty:
             self._inspect()
         writer = self._connect("rwc")
+        os.chmod(self._path, 0o600)  # commands and their variables stand in it; its log takes after it
         version = int(writer.execute("PRAGMA user_version").fetchone()[0])
         for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL"), ("wal_autocheckpoint", "1000")):
             writer.execute(f"PRAGMA {name}={value}").fetchall()

@@ -66,6 +66,16 @@ def test_what_was_not_committed_is_not_there_after_a_start(tmp_path, make, opene
     assert opened(tmp_path).get(Pool, "web") is None
 
 
+def test_nobody_else_can_read_the_store(tmp_path, make, opened):
+    store = opened(tmp_path)
+    make.task(store)
+    store.commit()
+
+    assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("store.lock", "store.db", "store.db-wal", "store.db-shm", "ballast"), 0
+    )
+
+
 def test_the_event_that_was_counted_replaces_the_one_on_disk(tmp_path, clock, opened):
     store = opened(tmp_path)
     for _ in range(3):
