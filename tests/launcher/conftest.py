@@ -182,18 +182,19 @@ class House:
         self.pids: set[int] = set()
         self._directory = directory
         self.stderr_path = directory / "stderr"
+        self.entry = ENTRY
 
     def start(
         self, *options: str, env: dict[str, str] | None = None, python: str = sys.executable, **popen: Any
     ) -> None:
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(
-                [python, "-I", "-S", ENTRY, "--state", str(self.state), *options, "--", *self.stub()],
+                [python, "-I", "-S", self.entry, "--state", str(self.state), *options, "--", *self.stub(python)],
                 env={**os.environ, **(env or {})}, stderr=stderr, stdin=subprocess.DEVNULL, **popen,
             )  # fmt: skip
 
-    def stub(self) -> list[str]:
-        return [sys.executable, "-I", "-S", "-c", STUB, self._desk_path]
+    def stub(self, python: str) -> list[str]:
+        return [python, "-I", "-S", "-c", STUB, self._desk_path]
 
     def controller(self, greet: bool = True, serving: bool = True) -> Controller:
         """The next stub that comes to the desk."""

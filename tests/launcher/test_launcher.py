@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -1165,3 +1166,88 @@ def test_no_descriptor_zombie_or_cgroup_is_left_after_many_starts(house: Any, wa
         ["find", "/sys/fs/cgroup", "-name", "reconciler-*", "-newermt", "@0"], capture_output=True, text=True
     )
     assert found.returncode == 0
+
+
+def test_fault_C30_a_running_launcher_needs_no_file_of_the_package_any_more(
+    house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process_is_alive: Any
+) -> None:
+    import shutil
+
+    import reconciler
+
+    copy = tmp_path / "installed" / "reconciler"
+    copy.mkdir(parents=True)
+    source = Path(reconciler.__file__).parent
+    for name in ("__init__.py", "crash.py"):
+        shutil.copy(source / name, copy / name)
+    shutil.copytree(source / "launcher", copy / "launcher")
+    house.entry = str(copy / "launcher" / "__main__.py")
+    controller = house.up()
+    shutil.rmtree(tmp_path / "installed")
+    assert controller.exit(controller.run("a", ["sh", "-c", "exit 3"], log="a.log"))["code"] == 3
+    assert controller.exit(controller.run("b", ["/no/such"]))["failed"][0] == "exec"
+    pid = controller.pid_of(controller.run("c", [*PYTHON, _ESCAPE], env={"PID_FILE": str(tmp_path / "pid")}))
+    controller.send_raw(b"\xff\xff\xff\xff")
+    house.controller(serving=False)
+    house.signal(signal.SIGTERM)
+    assert house.wait(5.0) == 0
+    assert not process_is_alive(pid)
+
+
+def test_fault_P34_a_process_that_SIGKILL_does_not_end_is_named_and_its_key_stays_taken(house: Any) -> None:
+    freezer = Path("/sys/fs/cgroup/freezer") / f"reconciler-test-{os.getpid()}"
+    try:
+        freezer.mkdir()
+    except OSError:
+        pytest.skip("missing right: a freezer cgroup (v1)")
+    try:
+        controller = house.up()
+        instance = controller.run("a", ["sleep", "1000"])
+        pid = controller.pid_of(instance)
+        (freezer / "cgroup.procs").write_text(str(pid))
+        (freezer / "freezer.state").write_text("FROZEN")
+        controller.say(["signal", "a", instance, 9, "tree"])
+        controller.wait(lambda: controller.rows("stuck") == [["a", instance, pid]])
+        controller.template("t", ["true"])
+        controller.spawn("a", "another", "t")
+        controller.wait(lambda: controller.of("blocked"))
+        (freezer / "freezer.state").write_text("THAWED")
+        assert controller.exit(instance)["signal"] == 9
+        controller.emptied(instance)
+    finally:
+        (freezer / "freezer.state").write_text("THAWED")
+        house.close()
+        freezer.rmdir()
+
+
+@root_only
+def test_an_ordinary_user_s_launcher_does_the_same_without_any_right(house: Any, process_is_alive: Any) -> None:
+    def may(python: str) -> bool:
+        words = [python, "-I", "-S", "-c", f"import sys; assert sys.version_info >= (3, 11); open({house.entry!r})"]
+        try:
+            return subprocess.run(words, user=65534, group=65534, extra_groups=[], stderr=-3).returncode == 0
+        except OSError:
+            return False
+
+    pythons = [python for python in (sys.executable, "/usr/bin/python3") if may(python)]
+    if not pythons:
+        pytest.skip("missing right: an interpreter and a package that another user may read")
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        theirs = type(house)(Path(name))
+        os.chmod(Path(name) / "desk", 0o777)
+        theirs.start(python=pythons[0], user=65534, group=65534, extra_groups=[])
+        try:
+            controller = theirs.controller()
+            assert controller.about["containment"] == "weak"
+            instance = controller.run("a", ["sh", "-c", "id -u; exit 3"], log="a.log")
+            assert controller.exit(instance)["code"] == 3
+            assert (theirs.state / "logs" / "a.log").read_text() == "65534\n"
+            assert controller.exit(controller.run("b", ["true"], uid=0))["failed"][:2] == ["identity", errno.EPERM]
+            pid_file = Path(name) / "pid"
+            instance = controller.run("c", [pythons[0], "-I", "-S", "-c", _ESCAPE], env={"PID_FILE": str(pid_file)})
+            controller.exit(instance)
+            assert controller.emptied(instance) == 1
+            assert not process_is_alive(int(pid_file.read_text()))
+        finally:
+            theirs.close()
