@@ -133,8 +133,8 @@ class Trees:
                 stat = system.stat_of(pid)
                 if stat is None:
                     continue
-                if stat.state == "Z":
-                    os.waitpid(pid, 0)
+                # Z alone does not say that it has ended: its main thread has, others may live
+                if stat.state == "Z" and os.waitpid(pid, os.WNOHANG)[0] == pid:
                     again = True  # its own children have come to us
                     continue
                 left = self._whose(pid, stat, sessions)
@@ -175,20 +175,25 @@ class Trees:
 
     def _found(self, left: _Left, pid: int, stat: system.Stat, busy: set[str]) -> None:
         busy.add(left.child.instance)
-        if stat.group != left.session:
+        if stat.group != left.child.pid:
             left.escaped.add(pid)
 
     def _empty_cgroup(self, left: _Left) -> bool:
         """Whether something still lives in it; removes it otherwise."""
         leaf = left.leaf
         assert leaf is not None
-        if _populated(leaf):
-            for pid in _procs(leaf):
-                stat = system.stat_of(pid)
-                if stat is not None and stat.state != "Z" and stat.group != left.session:
-                    left.escaped.add(pid)
-            _write(leaf + "/cgroup.kill", b"1")
-            return True
+        try:
+            if _populated(leaf):
+                for pid in _procs(leaf):
+                    stat = system.stat_of(pid)
+                    if stat is not None and stat.state != "Z" and stat.group != left.child.pid:
+                        left.escaped.add(pid)
+                _write(leaf + "/cgroup.kill", b"1")
+                return True
+        except FileNotFoundError:
+            pass  # somebody removed it, so nothing was in it
+        except OSError as error:
+            self._complain(f"the cgroup of {left.child.key} cannot be used, its tree is told by session: {error}")
         _remove(leaf)
         left.leaf = None
         return False

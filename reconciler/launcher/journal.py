@@ -14,6 +14,7 @@ argument or an environment value. The holder of the launcher's lock is the only 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +51,7 @@ def read(directory: str, complain: Callable[[str], None]) -> list[list[Any]]:
 
 
 class Journal:
-    """Appends. A write that failed leaves no trace in the file, and `behind` is set until a compaction succeeds."""
+    """Appends. A write that failed leaves no trace in the file; `behind` is its errno until a compaction succeeds."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -58,7 +59,7 @@ class Journal:
         self._fd = -1
         self._size_bytes = 0
         self._compact_at_bytes = COMPACT_AT_BYTES
-        self.behind = False
+        self.behind = 0
 
     def append(self, records: Iterable[Record]) -> None:
         """Raises OSError when it could not be written; the file is then as it was before."""
@@ -66,9 +67,9 @@ class Journal:
         try:
             written = os.write(self._fd, lines)
             if written != len(lines):
-                raise OSError(28, os.strerror(28), self._path)
-        except OSError:
-            self.behind = True
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+        except OSError as error:
+            self.behind = error.errno or errno.EIO
             os.ftruncate(self._fd, self._size_bytes)
             raise
         self._size_bytes += written
@@ -103,7 +104,7 @@ class Journal:
             raise
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._size_bytes, self.behind = fd, size_bytes, False
+        self._fd, self._size_bytes, self.behind = fd, size_bytes, 0
         self._compact_at_bytes = max(COMPACT_AT_BYTES, 2 * size_bytes)
 
 

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 
 from .protocol import Exit, FrameError, Message, Template
 
+ROWS_PER_FRAME = 10_000
+"""A frame has an end: more exits than these come in frames of their own."""
+
 SEQ_GAP = 1_000
 """Sequence numbers left out at each start: a number said while the journal could not be written is never given twice."""
 
@@ -369,17 +372,18 @@ class Machine:
             self._look_at(name, lane)
         self._said.clear()
 
-    def listing(self) -> list[Message]:
-        """The answer to "list"."""
-        rows = [
+    def listing(self) -> Iterator[list[Message]]:
+        """The answer to "list", in frames; the last one holds the children, so that with it the answer is whole."""
+        rows = [(c.seq, c.key, c.instance, c.exit) for c in self._unacked]
+        while len(rows) > ROWS_PER_FRAME:
+            yield [("exited", rows[:ROWS_PER_FRAME])]
+            del rows[:ROWS_PER_FRAME]
+        children = [
             (c.key, c.instance, c.pid, c.started_ms, c.slot, c.adopted, _STATE_WORD[c.state])
             for c in self._held.values()
             if c.state in _STATE_WORD
         ]
-        said: list[Message] = [("children", rows)]
-        if self._unacked:
-            said.append(("exited", [(c.seq, c.key, c.instance, c.exit) for c in self._unacked]))
-        return said
+        yield [("children", children), ("exited", rows)] if rows else [("children", children)]
 
     # -- what happens here -------------------------------------------------------------------------------------------
 

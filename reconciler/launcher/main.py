@@ -18,7 +18,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Any
 
@@ -50,7 +51,7 @@ RESTART_ME, BAD_CONFIGURATION = 75, 78
 
 EXIT_USAGE = 2
 JOURNAL_AGAIN_S = 1.0
-ROWS_PER_FRAME = 2_000
+MAX_SLOTS = 100_000
 
 
 def main(state_dir: str, controller: Sequence[str], use_cgroup: bool = True) -> int:
@@ -292,11 +293,8 @@ class Launcher:
 
     def _send(self, controller: _Controller, messages: Sequence[Message]) -> None:
         channel = controller.channel
-        if channel is None:
-            return
-        for part in _parts(messages):
-            if not channel.send(part):
-                self._epoll.modify(channel.fd, select.EPOLLIN | select.EPOLLOUT)
+        if channel is not None and not channel.send(messages):
+            self._epoll.modify(channel.fd, select.EPOLLIN | select.EPOLLOUT)
 
     # -- exits -------------------------------------------------------------------------------------------------------
 
@@ -419,7 +417,8 @@ class Launcher:
             if written:
                 self._start(child, self._prepared[request.template.id], request, 0)
             else:
-                self._failed(child, StartFailed("fork", errno.ENOSPC, "the journal cannot be written"))
+                number = self._journal.behind
+                self._failed(child, StartFailed("fork", number, f"the journal cannot be written: {os.strerror(number)}"))
 
     def _start(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
         log = self._starter.null
@@ -433,6 +432,9 @@ class Launcher:
             argv = prepared.argv if request.argv is None else [system.encode(word) for word in request.argv]
             env = self._environment(child, prepared, request.env)
             pid, child.pidfd = self._starter.start(prepared, argv, env, log, self._passed(prepared))
+        except ValueError as error:  # text that is none
+            self._failed(child, StartFailed("exec", errno.EINVAL, str(error)))
+            return
         except StartFailed as failure:
             if failure.errno == errno.ETXTBSY and tries < len(BUSY_TEXT_S):
                 self._later(BUSY_TEXT_S[tries], self._retry, child, prepared, request, tries + 1)
@@ -638,6 +640,8 @@ class Launcher:
             "controllerRestarts": self._restarts, "containment": self._trees.word, "api": self._api.path,
         }  # fmt: skip
         self._send(controller, [["hello", VERSION, about]])
+        if controller.greeted:
+            raise FrameError("hello was said before")
         if version < OLDEST:
             raise FrameError(f"it speaks version {version}, the oldest understood here is {OLDEST}")
         controller.greeted = True
@@ -646,14 +650,17 @@ class Launcher:
 
     def _list(self, controller: _Controller) -> None:
         self._say()  # what was said before comes before
-        self._send(controller, self._machine.listing())
+        for messages in self._machine.listing():
+            self._send(controller, messages)
 
     def _register(self, controller: _Controller, template_id: str, fields: dict[str, Any]) -> None:
-        template = Template(**{**fields, "id": template_id})
+        template = _checked(Template(**{**fields, "id": template_id}))
         self._prepared[template_id] = Prepared(template)
         self._machine.register(template)
 
     def _lane(self, controller: _Controller, name: str, slots: int) -> None:
+        if not isinstance(slots, int) or not 0 <= slots <= MAX_SLOTS:
+            raise FrameError(f"lane {name} with {slots!r} slots")
         self._machine.lane(name, slots)
 
     def _socket(self, controller: _Controller, name: str, address: str) -> None:
@@ -673,24 +680,32 @@ class Launcher:
     def _unsocket(self, controller: _Controller, name: str) -> None:
         held = self._sockets.pop(name, None)
         if held is not None:
+            path = held[1].getsockname()
             held[1].close()
-            if held[0].startswith("/"):
-                os.unlink(held[0])
+            if isinstance(path, str):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def _spawn(self, controller: _Controller, rows: list[list[Any]]) -> None:
         for key, instance, template, argv, env, log in rows:
-            self._machine.spawn(key, instance, template, argv, env, log)
+            system.encode(key)  # what cannot be said again is refused at once
+            system.encode(instance)
+            if argv is not None:
+                _all_text(argv)
+            if env is not None:
+                _all_text([*env, *env.values()])
+            self._machine.spawn(key, instance, template, argv, env, log if log is None else str(log))
 
     def _recall(self, controller: _Controller, keys: list[str]) -> None:
         self._machine.recall(keys)
 
     def _obey_signal(self, controller: _Controller, key: str, instance: str, signo: int, scope: str) -> None:
         child = self._machine.alive(key, instance)
-        if child is not None:
+        if child is not None and isinstance(signo, int):
             self._signal(child, signo, scope)
 
     def _ack(self, controller: _Controller, seq: int) -> None:
-        self._machine.ack(seq)
+        self._machine.ack(int(seq))
 
     def _serving(self, controller: _Controller) -> None:
         controller.serving = True
@@ -700,7 +715,7 @@ class Launcher:
         self._terminated()
 
     def _finish(self, controller: _Controller, code: int) -> None:
-        self._ending = code
+        self._ending = int(code)
         self._later(CONTROLLER_END_S, self._kill_controller, controller)
 
     # -- signals to us, and the end ----------------------------------------------------------------------------------
@@ -887,22 +902,21 @@ _NOT_CONTINUED = frozenset(
 )
 
 
-def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """Usually one; a message with very many rows is cut, so that no frame is too long."""
-    if not any(_has_many_rows(message) for message in messages):
-        yield messages
-        return
-    for message in messages:
-        if not _has_many_rows(message):
-            yield [message]
-            continue
-        word, rows = message
-        for at in range(0, len(rows), ROWS_PER_FRAME):
-            yield [(word, rows[at : at + ROWS_PER_FRAME])]
+def _all_text(words: Sequence[Any]) -> None:
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"{words!r:.80} is no list of strings")
 
 
-def _has_many_rows(message: Message) -> bool:
-    return len(message) == 2 and isinstance(message[1], list) and len(message[1]) > ROWS_PER_FRAME
+def _checked(template: Template) -> Template:
+    """What is kept for later must be what it says. Raises TypeError."""
+    _all_text([template.id, template.cwd, *template.argv, *template.sockets, *template.env, *template.env.values()])
+    optional = [number for number in (template.uid, template.gid) if number is not None]
+    for number in (template.umask, template.stop_signal, template.grace_ms, *optional, *(template.groups or ())):
+        if not isinstance(number, int):
+            raise TypeError(f"template {template.id}: {number!r} is no whole number")
+    if template.lane is not None:
+        _all_text([template.lane])
+    return template
 
 
 _now = time.monotonic

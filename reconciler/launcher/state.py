@@ -43,12 +43,12 @@ class State(NamedTuple):
 def claim(directory: str) -> State:
     """Makes the directories, takes the lock, binds the API socket. Raises Refused."""
     directory = os.path.abspath(directory)
+    os.umask(0o077)
     try:
         _own(directory)
         lock = _lock(directory)
         for name in ("run", "logs"):
             _own(os.path.join(directory, name))
-        os.umask(0o022)
         os.chdir("/")
         api = ApiSocket(os.path.join(directory, "run"))
         api.ensure()
@@ -56,6 +56,7 @@ def claim(directory: str) -> State:
         raise Refused(
             f"{directory} cannot be used: {error}", "choose a directory of your own with --state DIR"
         ) from None
+    os.umask(0o022)  # what a child begins with
     return State(directory, lock, api)
 
 

@@ -821,6 +821,32 @@ def test_a_start_whose_program_wiped_its_token_is_found_by_cgroup_or_keeps_its_k
         os.kill(pid, signal.SIGKILL)
 
 
+def test_fault_L13_while_the_journal_cannot_be_written_nothing_starts_and_exits_are_still_told(house: Any) -> None:
+    import resource
+
+    controller = house.up()
+    sleeper = controller.run("a", ["sleep", "1000"])
+    controller.started(sleeper)
+    resource.prlimit(house.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    instance = controller.run("b", ["true"])
+    assert controller.exit(instance)["failed"][:2] == ["fork", errno.EFBIG]
+    controller.say(["signal", "a", sleeper, 15, "group"])
+    assert controller.exit(sleeper)["signal"] == 15
+    resource.prlimit(house.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    def starts() -> bool:
+        return "code" in controller.exit(controller.run(f"c{time.monotonic_ns()}", ["true"]))
+
+    controller.wait(starts)
+    seq = max(row[0] for row in controller.rows("exited"))
+    house.kill()
+    controller = house.up()
+    assert sleeper in [row[2] for row in controller.listing()[1]]
+    controller.exit(controller.run("d", ["true"]))
+    assert controller.rows("exited")[-1][0] > seq
+    assert "the journal can be written again" in house.stderr
+
+
 # -- the controller dies ---------------------------------------------------------------------------------------------
 
 
@@ -894,8 +920,10 @@ def test_a_controller_that_never_serves_is_restarted_ever_more_slowly(house: Any
 @pytest.mark.parametrize(
     "data",
     [b"\xff\xff\xff\xff", b"\x04\0\0\0nope", frame([["unheard of"]]), frame([["spawn", 5]]), frame([["lane", "a"]]),
-     frame([["spawn", [["b", "b1", "no such template", None, None, None]]]])],
-    ids=["4 GB", "garbage", "word", "type", "arity", "template"],
+     frame([["spawn", [["b", "b1", "no such template", None, None, None]]]]), frame([["hello", 1]]),
+     frame([["register", "t", {"argv": ["true"], "env": {}, "grace_ms": "1"}]]), frame([["lane", "a", -1]]),
+     b'\x22\0\0\0[["spawn",[["\\ud800","i","t",0,0,0]]]]', frame([["register", "t", {"argv": [1], "env": {}}]])],
+    ids=["4 GB", "garbage", "word", "type", "arity", "template", "twice", "grace", "slots", "text", "argv"],
 )  # fmt: skip
 def test_fault_L5_a_controller_that_breaks_the_protocol_is_replaced_and_workers_stay(house: Any, data: bytes) -> None:
     controller = house.up()
@@ -1251,3 +1279,16 @@ def test_an_ordinary_user_s_launcher_does_the_same_without_any_right(house: Any,
             assert not process_is_alive(int(pid_file.read_text()))
         finally:
             theirs.close()
+
+
+@pytest.mark.long
+def test_a_controller_that_does_not_stop_everything_in_time_is_ended_and_the_launcher_does_it(
+    house: Any, process_is_alive: Any
+) -> None:
+    controller = house.up()
+    pid = controller.pid_of(controller.run("a", ["sleep", "1000"], grace_ms=100))
+    house.signal(signal.SIGTERM)
+    controller.wait(lambda: controller.of("terminate"))
+    assert house.wait(15.0) == 0
+    assert not process_is_alive(pid)
+    assert "did not end in time" in house.stderr

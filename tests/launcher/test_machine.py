@@ -194,9 +194,22 @@ def test_the_list_holds_what_lives_and_every_exit_that_is_not_acknowledged() -> 
     made.exited(zero, {"code": 0})
     made.exited(one, {"code": 1})
     made.emptied(one, 0)
-    children, exited = made.listing()
+    ((children, exited),) = made.listing()
     assert [(row[0], row[4], row[6]) for row in children[1]] == [("task/0", 0, "emptying"), ("task/2", 2, "up")]
     assert [row[:2] for row in exited[1]] == [(1, "task/0"), (2, "task/1")]
+
+
+def test_very_many_exits_come_in_frames_of_their_own_and_the_children_last() -> None:
+    made = machine(contain=False)
+    for number in range(10_001):
+        ask(made, f"task/{number}")
+    for child in begin(made, 10_001):
+        made.exited(child, {"code": 0})
+    ask(made, "web-0")
+    begin(made)
+    first, last = made.listing()
+    assert [(word, len(rows)) for word, rows in first] == [("exited", 10_000)]
+    assert [(word, len(rows)) for word, rows in last] == [("children", 1), ("exited", 1)]
 
 
 def test_a_signal_reaches_only_the_instance_that_holds_the_key() -> None:
