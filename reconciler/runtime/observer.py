@@ -31,6 +31,10 @@ from reconciler.store.base import Store, TaskRecord
 _SIGNAL_NAMES = {number.value: number.name for number in signals.Signals}
 
 
+APART_MS = 5_000
+"""What the launcher tells of a moment ago is no further from our clock, unless the wall clock has been set."""
+
+
 class Observer:
     """The only writer of what is known of processes."""
 
@@ -39,6 +43,8 @@ class Observer:
         self._queues = queues
         self._queue_changed = queue_changed
         self._settled = False
+        self._rebooted = store.rebooted
+        """As it was at the start: what is committed before the list must not hide it."""
         self.acknowledge = 0
         """Exit records up to this number are written down; they may be forgotten after the next commit."""
         self.adopted = self.unknown = 0
@@ -108,6 +114,7 @@ class Observer:
 
     def _started(self, key: str, instance: str, pid: int, started_ms: int, slot: int, adopted: bool) -> None:
         kind, _, name = key.partition("/")
+        started_ms = self._our_ms(started_ms)
         if kind == "task":
             found = self._task(name, instance)
             if found is not None:
@@ -128,10 +135,23 @@ class Observer:
         kind, _, name = key.partition("/")
         if not self._settled and "unknown" in exit_:
             self.unknown += 1
+        if "at_ms" in exit_:
+            moved_ms = self._our_ms(exit_["at_ms"]) - exit_["at_ms"]
+            if moved_ms:
+                exit_ = {**exit_, "at_ms": exit_["at_ms"] + moved_ms}
+                if "started_ms" in exit_:
+                    exit_["started_ms"] += moved_ms
         if kind == "task":
             self._task_exited(name, instance, exit_)
         else:
             self._worker_exited(name, instance, exit_)
+
+    def _our_ms(self, ms: int) -> int:
+        """A moment of the launcher's on our clock: it reads the wall clock, which may have been set since we began."""
+        now_ms = to_ms(self._now)
+        if not self._settled:
+            return min(ms, now_ms)  # it may be of long ago
+        return ms if abs(now_ms - ms) <= APART_MS else now_ms
 
     def _worker_exited(self, name: str, instance: str, exit_: Exit) -> None:
         worker = self._worker(name, instance)
@@ -268,13 +288,21 @@ class Observer:
             elif status.process is Process.EMPTYING:
                 self._set(worker, status.changed(process=Process.NONE, pid=None, stuck=False))
             else:  # it ran, and the launcher has neither the child nor its end
-                self._worker_exited(worker.name, status.instance, {"unknown": "lost", "at_ms": to_ms(self._now)})
+                self._worker_exited(worker.name, status.instance, self._gone)
         for queue in self._queues:
             for record in list(queue.live.values()):
                 if record.claim and (f"task/{record.id}", queue.instance(record)) not in known:
-                    queue.give_back(record)
+                    if self._rebooted:  # the launcher's journal is never synced: it may have begun
+                        self._task_exited(str(record.id), queue.instance(record), self._gone)
+                    else:
+                        queue.give_back(record)
             self._queue_changed(queue.pool)
         self._settled = True
+
+    @property
+    def _gone(self) -> Exit:
+        """The end of what the launcher knows nothing of any more."""
+        return {"unknown": "reboot" if self._rebooted else "lost", "at_ms": to_ms(self._now)}
 
     def _blocked_child(self, key: str, instance: str) -> None:
         why = "a process that may be this worker's can neither be identified nor proven dead; see `reconciler describe`"

@@ -129,6 +129,9 @@ class Store(Protocol):
     id: str
     """Eight hexadecimal digits made with the store; part of every instance's name."""
 
+    rebooted: bool
+    """Whether the machine has booted since the last commit: then no process that is recorded lives."""
+
     @property
     def tasks(self) -> Tasks:
         """The task table."""

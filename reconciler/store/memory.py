@@ -41,6 +41,7 @@ class MemoryStore:
     ) -> None:
         numbers = count(1)
         self.id = id
+        self.rebooted = False
         self.tasks: MemoryTasks = MemoryTasks()
         self._now = now
         self._new_uid = new_uid or (lambda: f"{next(numbers):08x}")

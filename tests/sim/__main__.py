@@ -37,6 +37,8 @@ def one(seed: int, faults: tuple[str, ...], trace: bool, quiet: bool = False) ->
     """Runs a seed; 0 when all holds."""
     chaos = Chaos(seed, faults)
     failure = failure_of(chaos)
+    if quiet:
+        failure = failure[-300:]
     if trace:
         print("\n".join(chaos.world.timeline.lines))
     if failure:

@@ -99,7 +99,10 @@ class Controller(Daemon):
         self.store = self._world.new_store(self.clock, self._passes)  # type: ignore[assignment,arg-type]
         self.loop = Loop(self.store, self, SimulatedHost(), self.clock, self._wake)
         self.up = True
-        self.send([["hello", VERSION], ["list"]])
+        try:
+            self.send([["hello", VERSION], ["list"]])
+        except Died as death:
+            self.kill(str(death))
         self._wake()
 
     # the link to the launcher
@@ -208,7 +211,11 @@ class Controller(Daemon):
 
     def client_calls(self, call: Any, answer: Any) -> None:
         """Does it, and answers after the commit; the caller handles refusals."""
-        result = call()
+        try:
+            result = call()
+        except Died as death:
+            self.kill(str(death))
+            return
 
         def done() -> None:
             self._passes("controller.before-reply")

@@ -405,7 +405,8 @@ class Launcher:
 
     def _list(self) -> None:
         self._say()
-        self._send(self.machine.listing())
+        for messages in self.machine.listing():
+            self._send(messages)
 
     def _register(self, template_id: str, fields: dict[str, Any]) -> None:
         self.machine.register(Template(**{**fields, "id": template_id}))
