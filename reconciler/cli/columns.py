@@ -46,8 +46,8 @@ def _pool(pool: dict[str, Any]) -> list[str]:
     tasks = status.get("tasks")
     if spec.get("tasks") is not None:
         counts = tasks or {}
-        ready, updated = f"{counts.get('running', 0)}/{spec['replicas']}", "-"
-        doing = f"{counts.get('pending', 0)} pending"
+        ready, updated = f"{status.get('readyReplicas', 0)}/{spec['replicas']}", "-"
+        doing = f"{counts.get('running', 0)} running, {counts.get('pending', 0)} pending"
     else:
         ready = f"{status.get('readyReplicas', 0)}/{spec['replicas']}"
         updated, doing = str(status.get("updatedReplicas", 0)), "-"
