@@ -63,7 +63,8 @@ def live_tasks(tasks: _Counting, pools: list[str]) -> int:
 
 def check(wanted: str) -> None:
     """Raises Invalid for a word that cannot be waited for."""
-    if wanted not in ("ready", "finished", "deleted") and not wanted.removeprefix("condition=").isalnum():
+    name = wanted.removeprefix("condition=")
+    if wanted not in ("ready", "finished", "deleted") and (name == wanted or not name.isalnum()):
         raise Invalid(f"nobody can wait for {wanted!r}", "ready, deleted, finished or condition=NAME")
 
 
