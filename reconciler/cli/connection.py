@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.client import Client
+if TYPE_CHECKING:
+    from reconciler.client import Client
 
 state_option: Callable[[Any], Any] = click.option(
     "--state", metavar="DIR", help="The daemon's state directory [env: RECONCILER_STATE]."
@@ -29,6 +30,8 @@ def state_dir(given: str | None) -> str:
 
 def connect(given: str | None) -> Client:
     """The daemon of that state directory; nothing is sent yet."""
+    from reconciler.client import Client  # not for those who need no daemon
+
     return Client(os.path.join(state_dir(given), "run", "api.sock"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
@@ -16,6 +15,8 @@ def version_command(form: str) -> None:
     """The version of this program and of its Python."""
     python = ".".join(map(str, sys.version_info[:3]))
     if form == "json":
+        import json
+
         click.echo(json.dumps({"version": __version__, "python": python, "executable": sys.executable}))
     else:
         click.echo(f"reconciler {__version__} (Python {python})")
