@@ -55,7 +55,7 @@ class Trees:
         if leaf is None:
             return
         try:
-            os.mkdir(leaf, 0o755)
+            os.makedirs(leaf, 0o755)  # the parent too, should somebody have tidied it away
             _write(leaf + "/cgroup.procs", b"%d" % child.pid)
         except OSError as error:
             if error.errno != errno.ESRCH:  # it has ended already

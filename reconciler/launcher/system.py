@@ -17,6 +17,7 @@ import fcntl
 import os
 import resource
 import signal
+import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,14 +107,15 @@ class Descriptors:
 class Starter:
     """Starts processes; single-threaded use only."""
 
-    def __init__(self) -> None:
+    def __init__(self, private: bool = True) -> None:
+        """`private`: the vfork path of this Python may be used, where it is known."""
         self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self.descriptors = Descriptors(self.null)
         self._error_r, self._error_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._resolved: dict[tuple[bytes, bytes], bytes] = {}
         self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._raise_limit()
-        self._run = self._choose()
+        self._run = self._choose(private)
 
     def start(
         self,
@@ -187,11 +189,12 @@ class Starter:
             return pid
         os.waitpid(pid, 0)
         _, number, where = message.split(b":", 2)
-        raise StartFailed("chdir" if where == b"noexec" else "exec", int(number, 16) or errno.EINVAL)
+        # "noexec", since 3.13 "noexec:chdir": of what comes before the exec only the change of directory can fail here
+        raise StartFailed("chdir" if where.startswith(b"noexec") else "exec", int(number, 16) or errno.EINVAL)
 
-    def _choose(self) -> Run:
+    def _choose(self, private: bool) -> Run:
         """The vfork path where this Python has it in the form known here and the child shares our wait; else Popen."""
-        if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        if private and (3, 11) <= sys.version_info[:2] <= (3, 13):
             try:
                 self._vfork([b"-"], b"/dev/null/-", b"/", [], (self.null,) * 3, (), -1)
             except StartFailed:
@@ -296,7 +299,7 @@ class Starter:
                 mode = os.stat(path).st_mode
             except (OSError, ValueError):
                 continue
-            if mode & 0o170000 == 0o100000:
+            if stat.S_ISREG(mode):
                 if os.access(path, os.X_OK):
                     self._resolved[key] = path
                     return path, False
@@ -384,7 +387,7 @@ def own_children() -> list[int]:
         with open(f"/proc/{me}/task/{me}/children", "rb") as file:
             return [int(word) for word in file.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [pid for pid in all_pids() if (stat := stat_of(pid)) is not None and stat.ppid == me]
+        return [pid for pid in all_pids() if (found := stat_of(pid)) is not None and found.ppid == me]
 
 
 def boot_id() -> str:
@@ -396,8 +399,8 @@ def identity_of(pid: int, pidfd: int) -> int:
     """What no other process of this boot has together with this pid: the pidfd's inode, or the start time in ticks."""
     if PIDFS:
         return os.fstat(pidfd).st_ino
-    stat = stat_of(pid)
-    return -1 if stat is None else stat.start_ticks
+    found = stat_of(pid)
+    return -1 if found is None else found.start_ticks
 
 
 def _has_pidfs() -> bool:
@@ -502,6 +505,8 @@ def _listen_path(path: str) -> socket.socket:
 
 
 def _nobody_listens(path: str) -> bool:
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False  # connecting to a plain file is refused too
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.setblocking(False)

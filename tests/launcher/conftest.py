@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from reconciler.launcher import __file__ as _launcher_package
+from reconciler.launcher import containment
 from reconciler.launcher.protocol import Decoder, frame
 
 ENTRY = os.path.join(os.path.dirname(_launcher_package), "__main__.py")
@@ -245,6 +246,17 @@ class House:
         for pid in tree_of(str(self._directory)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        _remove_cgroup(str(self.state))
+
+
+def _remove_cgroup(state: str) -> None:
+    """What a launcher that was killed has left of its cgroup."""
+    parent = containment._parent_cgroup(state)
+    if parent is not None:
+        leaves = [entry.path for entry in os.scandir(parent) if entry.is_dir()]
+        until(lambda: not any(containment._populated(leaf) for leaf in leaves))
+        for path in (*leaves, parent):
+            containment._remove(path)
 
 
 def tree_of(mark: str) -> list[int]:
