@@ -67,6 +67,10 @@ class Loop:
     def __init__(self, store: Store, link: Link, host: Host, clock: Clock, wake: Callable[[], None]) -> None:
         self.store = store
         self.queues = Queues(store.tasks, store.id)
+        for pool in store.all(Pool):
+            if pool.spec.tasks is not None:
+                longest_ms = round(pool.spec.tasks.retry.backoff.max_s * 1000)
+                self.queues.of(pool.name).retry_by(to_ms(clock.now()) + longest_ms)
         self.work = WorkQueue()
         self.world = StoreWorld(store, self.queues)
         self.observer = Observer(store, self.queues, self._tasks_changed)

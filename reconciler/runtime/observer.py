@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import signal as signals
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from reconciler.controllers import tasks as task_policy
+from reconciler.controllers.tasks import EndedTry, after_exit
 from reconciler.launcher.protocol import Exit
 from reconciler.policies import start_failure
 from reconciler.resources.event import event
@@ -59,6 +60,7 @@ class Observer:
         """What the launcher said of itself."""
         self.socket_failures: dict[str, str] = {}
         self._now = datetime.min
+        self._touched: set[str] = set()
 
     @property
     def settled(self) -> bool:
@@ -104,6 +106,9 @@ class Observer:
                     rescan = True
         if children is not None:  # after the exits of the same list: what is in neither has never begun
             self._settle(children)
+        for pool in sorted(self._touched):
+            self._queue_changed(pool)
+        self._touched.clear()
         return rescan
 
     def start_failed(self, worker: str, instance: str, step: str, errno: int, text: str, now_ms: int) -> None:
@@ -120,7 +125,7 @@ class Observer:
             if found is not None:
                 queue, record = found
                 queue.began(record, pid, slot, started_ms)
-                self._queue_changed(queue.pool)
+                self._touched.add(queue.pool)
             return
         worker = self._worker(name, instance)
         if worker is not None and worker.status.process in (Process.ASKED, Process.UP, Process.BLOCKED):
@@ -160,7 +165,15 @@ class Observer:
         if worker.status.process is Process.EMPTYING:
             return
         status = worker.status
-        last = last_exit(exit_, instance, asked=status.stopping is not None)
+        ended = how(exit_, asked=status.stopping is not None)
+        last = LastExit(
+            code=ended.code,
+            signal=ended.signal,
+            reason=ended.reason,
+            message=ended.message,
+            at=from_ms(exit_.get("at_ms", 0)),
+            instance=instance,
+        )
         if "failed" in exit_:
             last = last.changed(message=self._why_no_start(worker.spec.pool, status.template_hash, exit_["failed"]))
         nothing_lives = "failed" in exit_ or exit_.get("unknown") in ("reboot", "lost")
@@ -187,21 +200,21 @@ class Observer:
             record, exit_.get("pid", 0), exit_.get("slot", record.slot), exit_.get("started_ms") or record.started_ms
         )
         at_ms = exit_.get("at_ms", 0)
-        ended = last_exit(exit_, instance, asked=False)
+        ended = how(exit_, asked=False)
         if "failed" in exit_:
-            ended = ended.changed(message=self._why_no_task(record, exit_["failed"]))
+            ended = replace(ended, message=self._why_no_task(record, exit_["failed"]))
+        elif record.id in queue.overran:
+            ended = replace(ended, reason=Reason.TIMED_OUT)
         pool = self._store.get(Pool, record.pool)
         retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
-        reason = Reason.TIMED_OUT if record.id in queue.overran else ended.reason
-        tried = task_policy.EndedTry(code=ended.code, signal=ended.signal, reason=reason, message=ended.message)
-        verdict = task_policy.after_exit(record, tried, retry, at_ms)
+        verdict = after_exit(record, ended, retry, at_ms)
         record.exit_code, record.signal = ended.code, ended.signal
         record.reason, record.message = verdict.reason.value if verdict.reason is not None else None, verdict.message
         if verdict.state is TaskState.RETRYING:
             queue.again(record, verdict.due_ms)
         else:
             queue.end(record, verdict.state, at_ms)
-        self._queue_changed(queue.pool)
+        self._touched.add(queue.pool)
 
     def _emptied(self, key: str, instance: str, escaped: int) -> None:
         kind, _, name = key.partition("/")
@@ -225,7 +238,7 @@ class Observer:
         found = self._task(name, instance)
         if found is not None:
             found[0].give_back(found[1])
-            self._queue_changed(found[0].pool)
+            self._touched.add(found[0].pool)
 
     def _worker_process(self, key: str, instance: str, **changes: Any) -> None:
         worker = self._worker(key.partition("/")[2], instance)
@@ -238,7 +251,7 @@ class Observer:
         if found is not None and found[1].claim:
             queue, record = found
             queue.give_back(record)
-            self._queue_changed(queue.pool)
+            self._touched.add(queue.pool)
 
     def _socket_failed(self, name: str, errno: int, text: str) -> None:
         pool, _, socket = name.partition("/")
@@ -296,7 +309,7 @@ class Observer:
                         self._task_exited(str(record.id), queue.instance(record), self._gone)
                     else:
                         queue.give_back(record)
-            self._queue_changed(queue.pool)
+            self._touched.add(queue.pool)
         self._settled = True
 
     @property
@@ -324,21 +337,17 @@ class Observer:
         self._store.set_status(worker.key, status)
 
 
-def last_exit(exit_: Exit, instance: str, asked: bool) -> LastExit:
+def how(exit_: Exit, asked: bool) -> EndedTry:
     """How a process ended, in the words people see; `asked`: we had told it to."""
-    at = from_ms(exit_.get("at_ms", 0))
     if "failed" in exit_:
         step, errno, text = exit_["failed"]
-        message = f"{step}: {text}" + (f" [errno {errno}]" if errno else "")
-        return LastExit(reason=Reason.START_FAILED, message=message, at=at, instance=instance)
+        return EndedTry(None, None, Reason.START_FAILED, f"{step}: {text}" + (f" [errno {errno}]" if errno else ""))
     if "unknown" in exit_:
         reason = Reason.HOST_REBOOTED if exit_["unknown"] == "reboot" else Reason.EXIT_UNKNOWN
-        return LastExit(reason=reason, message=f"nobody saw its end ({exit_['unknown']})", at=at, instance=instance)
+        return EndedTry(None, None, reason, f"nobody saw its end ({exit_['unknown']})")
     if "signal" in exit_:
         number = exit_["signal"]
-        name = _SIGNAL_NAMES.get(number, f"SIG{number}")
         reason = Reason.STOPPED if asked else Reason.KILLED_EXTERNALLY if number == 9 else Reason.SIGNALLED
-        message = "core dumped" if exit_.get("core") else ""
-        return LastExit(signal=name, reason=reason, message=message, at=at, instance=instance)
-    reason = Reason.STOPPED if asked else Reason.EXITED
-    return LastExit(code=exit_["code"], reason=reason, at=at, instance=instance)
+        name = _SIGNAL_NAMES.get(number, f"SIG{number}")
+        return EndedTry(None, name, reason, "core dumped" if exit_.get("core") else "")
+    return EndedTry(exit_["code"], None, Reason.STOPPED if asked else Reason.EXITED)

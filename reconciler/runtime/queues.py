@@ -46,6 +46,13 @@ class TaskQueue:
             self._waiting += 1
             self._line_up(record)
 
+    def retry_by(self, latest_ms: int) -> None:
+        """No further try waits beyond that moment: the clock has been set back since it was decided."""
+        for record in self.live.values():
+            if record.state is TaskState.RETRYING and record.due_ms > latest_ms:
+                record.due_ms = latest_ms
+                heapq.heappush(self._delayed, (latest_ms, record.id))
+
     def submit(self, record: TaskRecord) -> None:
         """A new task."""
         self.live[record.id] = record
