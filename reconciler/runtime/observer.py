@@ -230,15 +230,11 @@ class Observer:
 
     def _blocked(self, key: str, instance: str, why: str) -> None:
         kind, _, name = key.partition("/")
-        if kind == "worker":
-            worker = self._worker(name, instance)
-            if worker is not None:
-                self._set(worker, worker.status.changed(process=Process.BLOCKED, message=why))
-            return
-        found = self._task(name, instance)
-        if found is not None:
-            found[0].give_back(found[1])
-            self._touched.add(found[0].pool)
+        if kind != "worker":
+            return  # the try stays claimed: it may run, and the launcher says how it ended once that can be known
+        worker = self._worker(name, instance)
+        if worker is not None:
+            self._set(worker, worker.status.changed(process=Process.BLOCKED, message=why))
 
     def _worker_process(self, key: str, instance: str, **changes: Any) -> None:
         worker = self._worker(key.partition("/")[2], instance)

@@ -83,7 +83,6 @@ class World:
         self._armed: dict[str, int] = {}
         self._strikes_left = 12
         self._launchers = self._controllers = 0
-        self._offset_us = 0
         self._new_launcher, self._new_controller, self._new_store = new_launcher, new_controller, new_store
         self.timeline.after(LOOK_EVERY_S, self._look_again)
 
@@ -165,6 +164,7 @@ class World:
             self.launcher.kill()
         if self.controller is not None:
             self.controller.kill("reboot")
+        self.checks.host_goes_down()
         self.host.reboot()
         if not keeps_journal:
             lost = self.timeline.chance("power").randrange(1 + min(20, len(self.disk.journal)))
@@ -175,7 +175,6 @@ class World:
         """Somebody sets the wall clock."""
         self.timeline.say(f"the wall clock is moved by {seconds} s")
         self.timeline.wall_offset_us += round(seconds * 1e6)
-        self.checks.time_is_even = False
 
     def arm(self, instant: str, nth: int = 1) -> None:
         """Kills whoever passes that instant for the n-th time from now."""
@@ -300,8 +299,8 @@ class World:
         return self.controller
 
     def new_store(self, clock: ControllerClock, before: Callable[[str], None]) -> DurableStore:
-        if clock.offset_us != self._offset_us:
-            self._offset_us = clock.offset_us
+        if clock.offset_us != self.checks.clock_offset_us:
+            self.checks.clock_offset_us = clock.offset_us
             self.checks.clock_moved_at_us = self.timeline.now_us
         store = self._new_store(self.disk, clock.now, self.host.boot_id, before)
         self.checks.opened(store)
