@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -30,7 +31,7 @@ def shared() -> Iterator[House]:
 def name(request: pytest.FixtureRequest, shared: House) -> Iterator[str]:
     """A pool name made from the test's; the pool is deleted after it."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    pool = words[:40].strip("-")
+    pool = f"{words[:30].strip('-')}-{zlib.crc32(request.node.name.encode()):08x}"
     yield pool
     if shared.serving() and shared.get("pools", pool) is not None:
         shared.delete(pool)

@@ -337,6 +337,12 @@ class House:
         except AssertionError:
             raise AssertionError(f"{pool} has not {count} ready workers: {self.workers(pool)}") from None
 
+    def living(self, pool: str, count: int, deadline_s: float = 15.0) -> dict[str, int]:
+        """As `ready`, and each worker has written into the ledger that it began; a worker is ready once it is executed."""
+        pids = self.ready(pool, count, deadline_s)
+        eventually(lambda: {line.pid for line in self.ledger("start")} >= {*pids.values()}, what=f"{pids} to begin")
+        return pids
+
     def failed_start(self, worker: str) -> str:
         """Waits until a start of that worker has failed; returns what it says of it."""
 
@@ -510,6 +516,10 @@ def processes_of(mark: str) -> dict[int, str]:
 
 
 def _carries(proc: str, mark: str) -> bool:
+    if _state(proc) == "Z":  # its first thread has ended: another one knows
+        proc = next(
+            (task for thread in os.listdir(f"{proc}/task") if _state(task := f"{proc}/task/{thread}") != "Z"), proc
+        )
     wanted = mark.encode()
     if wanted in Path(f"{proc}/environ").read_bytes() or wanted in Path(f"{proc}/cmdline").read_bytes():
         return True
@@ -525,11 +535,11 @@ def _links(proc: str) -> Iterator[str]:
 
 def _zombie(pid: int) -> bool:
     """Whether every thread of it has ended."""
-    states = [
-        Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
-        for thread in os.listdir(f"/proc/{pid}/task")
-    ]
-    return all(state in "ZX" for state in states)
+    return all(_state(f"/proc/{pid}/task/{thread}") in "ZX" for thread in os.listdir(f"/proc/{pid}/task"))
+
+
+def _state(proc: str) -> str:
+    return Path(f"{proc}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def children_of(pid: int) -> list[int]:
@@ -560,7 +570,7 @@ def alive(pid: int) -> bool:
 
 def threads_state(pid: int) -> str:
     """The state letter of a process in /proc."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return _state(f"/proc/{pid}")
 
 
 def resident_bytes(pid: int) -> int:

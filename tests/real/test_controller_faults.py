@@ -29,7 +29,7 @@ def test_fault_C2_a_start_whose_answer_was_lost_happens_once(house: House) -> No
         house.manifest(pool, worker("ledger"))
     house.start(env={"RECONCILER_CRASH_AT": "controller.after-send:1"})
     for pool in ("one", "two", "three"):
-        house.ready(pool, 1)
+        house.living(pool, 1)
     assert len(house.ledger("start")) == 3
     house.assert_single()
 
@@ -72,7 +72,7 @@ def test_fault_C4_C5_signals_at_any_moment_of_the_start_leave_nothing(house: Hou
         assert "Traceback" not in house.output(), house.output()
     house.assert_single()
     house.up()
-    house.ready("web", 2)
+    house.living("web", 2)
     for _ in range(50):
         house.signal(signal.SIGHUP)
     assert house.get("pools", "web")
@@ -82,7 +82,7 @@ def test_fault_C4_C5_signals_at_any_moment_of_the_start_leave_nothing(house: Hou
 def test_fault_C6_C13_a_controller_that_dies_of_anything_is_replaced_and_workers_stay(house: House) -> None:
     house.manifest("web", worker("ledger"), replicas=2)
     house.up()
-    before = house.ready("web", 2)
+    before = house.living("web", 2)
     for signo in (signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM):
         old = house.kill_controller(signo)
         eventually(lambda old=old: house.controller() != old and house.serving(), 20, f"a new one after {signo!r}")
@@ -115,7 +115,7 @@ def test_fault_C8_a_full_disk_refuses_tasks_keeps_workers_and_passes(small_disk:
         house.manifest("web", worker("ledger"), restart=FAST)
         house.manifest("batch", replicas=2)
         house.up()
-        before = house.ready("web", 1)
+        before = house.living("web", 1)
         done = house.submit("batch", worker("task", 0))
         assert house.task_ended(done)["state"] == "Succeeded"
 
@@ -166,7 +166,7 @@ def fill(path: Path) -> None:
 def test_fault_C12_a_controller_without_descriptors_recovers(house: House) -> None:
     house.manifest("web", worker("ledger"), restart=FAST)
     house.up()
-    (pid,) = house.ready("web", 1).values()
+    (pid,) = house.living("web", 1).values()
     controller = house.controller()
     limits = resource.prlimit(controller, resource.RLIMIT_NOFILE)
     resource.prlimit(controller, resource.RLIMIT_NOFILE, (3, limits[1]))
@@ -186,7 +186,7 @@ def test_fault_C12_a_controller_without_descriptors_recovers(house: House) -> No
         if alive(controller):
             resource.prlimit(controller, resource.RLIMIT_NOFILE, limits)
     eventually(house.serving, 10)
-    house.ready("web", 1)
+    house.living("web", 1)
     house.assert_single()
 
 
@@ -241,7 +241,7 @@ def test_fault_C14_a_wall_clock_that_jumps_ten_years_moves_no_wait(house: House)
     house.manifest("loop", worker("exit-n", 1), restart={"backoff": backoff})
     house.manifest("batch", replicas=2)
     house.up(env={"LD_PRELOAD": str(library), "CLOCK_SHIFT_FILE": str(shift)})
-    before = house.ready("web", 1)
+    before = house.living("web", 1)
     for years in (10, -10, 0):
         seen = len(house.ledger("start", "loop-0"))
         (house.path / "shift.new").write_text(str(years * 365 * 86400))
@@ -257,7 +257,7 @@ def test_fault_C14_a_wall_clock_that_jumps_ten_years_moves_no_wait(house: House)
     (house.path / "shift.new").rename(shift)
     seen = len(house.ledger("start", "loop-0"))
     house.starts("loop-0", seen + 2, 10)
-    assert house.ready("web", 1) == before
+    assert house.living("web", 1) == before
     house.assert_single()
 
 
@@ -268,7 +268,7 @@ def test_fault_C14_C15_the_monotonic_clock_of_another_life_means_nothing(house: 
     house.manifest("web", worker("ledger"), replicas=2)
     house.manifest("loop", worker("exit-n", 1), restart={"backoff": backoff})
     house.up()
-    before = house.ready("web", 2)
+    before = house.living("web", 2)
     house.kill_launcher()
     seen = len(house.ledger("start", "loop-0"))
     shifted = ["unshare", "-T", "--monotonic", "8640000", "--boottime", "8640000"]
@@ -284,7 +284,7 @@ def test_fault_C16_after_a_reboot_nothing_is_believed_to_run(house: House, root:
     house.manifest("web", worker("ledger"), replicas=2)
     house.manifest("batch", replicas=2)
     house.up()
-    before = house.ready("web", 2)
+    before = house.living("web", 2)
     once = house.submit("batch", worker("task", 0, 1000), maxAttempts=1, onUnknown="Fail")
     again = house.submit("batch", ["/bin/sh", "-c", "[ $RECONCILER_ATTEMPT = 2 ] || exec sleep 1000"])
     for id_ in (once, again):
@@ -301,7 +301,7 @@ def test_fault_C16_after_a_reboot_nothing_is_believed_to_run(house: House, root:
     mount = f'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$0" "$@"'
     again_up = house.up(wrapper=["unshare", "-m", "sh", "-c", mount])
     assert again_up.adopted == 0 and again_up.started == 2
-    after = house.ready("web", 2)
+    after = house.living("web", 2)
     assert not set(after.values()) & set(before.values())
     assert {s["lastExit"]["reason"] for s in house.workers("web").values()} == {"HostRebooted"}
     status = house.task_ended(once)
@@ -314,13 +314,13 @@ def test_fault_C16_after_a_reboot_nothing_is_believed_to_run(house: House, root:
 def test_fault_C21_a_second_daemon_waits_then_names_the_holder_and_changes_nothing(house: House) -> None:
     house.manifest("web", worker("ledger"))
     house.up()
-    before = house.ready("web", 1)
+    before = house.living("web", 1)
     began = time.monotonic()
     second = house.cli("up", str(house.manifests), "--state", str(house.state))
     assert second.returncode == 5, second
     assert str(house.launcher) in second.stderr and "Traceback" not in second.stderr
     assert time.monotonic() - began >= 4.5
-    assert house.ready("web", 1) == before
+    assert house.living("web", 1) == before
     assert house.serving()
 
 
@@ -333,7 +333,7 @@ def test_fault_C24_C25_the_socket_comes_back_and_stale_ones_do_not_matter(house:
     stale.close()
     house.manifest("web", worker("ledger"))
     house.up()
-    house.ready("web", 1)
+    house.living("web", 1)
     assert house.serving()
     (run / "api.sock").unlink()
     eventually(house.serving, 15, "the socket to come back")

@@ -46,7 +46,7 @@ def test_fault_C1_the_controller_killed_200_times_under_load(house: House) -> No
     rng = random.Random(seed)
     steady = furnish(house)
     house.up()
-    pids = house.ready("steady", steady)
+    pids = house.living("steady", steady)
     done = threading.Event()
     tasks: list[tuple[str, int]] = []
 
@@ -80,12 +80,12 @@ def test_fault_C1_the_controller_killed_200_times_under_load(house: House) -> No
 def test_fault_L1_the_launcher_killed_20_times_all_workers_adopted(house: House) -> None:
     steady = furnish(house)
     house.up()
-    pids = house.ready("steady", steady)
+    pids = house.living("steady", steady)
     for _ in range(KILLS_OF_THE_LAUNCHER):
         house.kill_launcher()
         again = house.up()
         assert (again.adopted, again.started, again.unknown) == (steady, 0, 0)
-    assert house.ready("steady", steady) == pids
+    assert house.living("steady", steady) == pids
     assert len(house.ledger("start")) == steady
     house.assert_single()
 
@@ -126,7 +126,7 @@ def drill(points: list[tuple[str, int]], controller: bool) -> set[str]:
     with new_house() as house:
         furnish_drill(house)
         house.up()
-        pids = house.ready("steady", 3)
+        pids = house.living("steady", 3)
         house.kill_launcher()
         ended: dict[str, dict[str, Any]] = {}
         for name, nth in points:
@@ -152,7 +152,7 @@ def drill(points: list[tuple[str, int]], controller: bool) -> set[str]:
         for id_ in succeeded:
             assert runs[id_] == ended[id_]["attempts"], f"task {id_} ran again after its success"
         assert len([line for line in house.ledger("start") if line.slot.startswith("steady")]) == 3
-        assert house.ready("steady", 3) == pids
+        assert house.living("steady", 3) == pids
         house.assert_single()
     return reached
 

@@ -29,7 +29,7 @@ def hello(house: House) -> House:
     """Two workers of one YAML file, up and ready."""
     house.write("hello.yaml", HELLO % (worker("")[0], worker("")[3], house.path))
     house.up()
-    house.ready("hello", 2)
+    house.living("hello", 2)
     return house
 
 
@@ -43,7 +43,7 @@ def test_killed_launcher_and_controller_then_up_again_adopts_every_worker_and_st
     again = hello.up()
 
     assert (again.adopted, again.started) == (2, 0)
-    assert hello.ready("hello", 2) == before
+    assert hello.living("hello", 2) == before
     assert [line.pid for line in hello.ledger("start")] == list(before.values()) or len(hello.ledger("start")) == 2
     hello.assert_single()
 
@@ -101,7 +101,7 @@ def test_sigquit_and_keep_workers_leave_workers_running_for_the_next_up(hello: H
     assert hello.ended() == 0
     assert all(alive(pid) for pid in before.values())
     assert hello.up()[:2] == (2, 0)
-    assert hello.ready("hello", 2) == before
+    assert hello.living("hello", 2) == before
 
 
 def test_once_converges_prints_and_leaves_the_workers(house: House) -> None:
@@ -119,6 +119,6 @@ def test_detached_it_is_up_when_the_command_returns(house: House) -> None:
     answer = house.cli("up", str(house.manifests), "--state", str(house.state), "--detach")
     assert answer.returncode == 0, answer
     assert "ready: socket" in answer.stdout + answer.stderr
-    house.ready("web", 1)
+    house.living("web", 1)
     assert house.cli("down").returncode == 0
     eventually(lambda: not house.processes(), 5)

@@ -21,13 +21,13 @@ def test_fault_L1_orphaned_workers_are_adopted_and_still_stopped_restarted_and_s
     house.manifest("tree", worker("double-fork"))
     house.manifest("wiped", worker("wipe-environ"))
     house.up()
-    before = house.ready("web", 3) | house.ready("tree", 1) | house.ready("wiped", 1)
+    before = house.living("web", 3) | house.ready("tree", 1) | house.ready("wiped", 1)
     eventually(lambda: house.ledger("wiped") and house.ledger("daemon"))
     house.kill_launcher()
     os.kill(before["web-2"], signal.SIGKILL)  # while nobody looks
     again = house.up()
     assert again.adopted + again.unknown == 5 and again.started <= 1
-    now = house.ready("web", 3) | house.ready("tree", 1) | house.ready("wiped", 1)
+    now = house.living("web", 3) | house.ready("tree", 1) | house.ready("wiped", 1)
     assert {w for w in now if now[w] != before[w]} == {"web-2"}
     assert house.worker("web-2")["lastExit"]["reason"] in ("ExitUnknown", "KilledExternally")
 
@@ -44,7 +44,7 @@ def test_fault_L1_orphaned_workers_are_adopted_and_still_stopped_restarted_and_s
 def test_fault_L3_a_launcher_that_is_stopped_is_said_to_be_and_goes_on_later(house: House) -> None:
     house.manifest("web", worker("ledger"), restart=FAST)
     house.up()
-    (pid,) = house.ready("web", 1).values()
+    (pid,) = house.living("web", 1).values()
     controller = house.controller()
     house.signal(signal.SIGSTOP)
     try:
@@ -74,7 +74,7 @@ def test_fault_L6_L7_a_launcher_that_dies_between_intent_and_record_starts_nobod
         house.start(env={"RECONCILER_CRASH_AT": f"{point}:1"})
         assert house.ended(20) == 137, house.output()
         house.up()
-        pids = house.ready("web", 3)
+        pids = house.living("web", 3)
         assert sorted(pids.values()) == sorted(_holders(house)), point
         house.down()
     house.assert_single()
@@ -97,14 +97,14 @@ def test_fault_L7_an_intent_without_a_pid_is_found_though_its_environment_is_wip
     else:  # it can neither be found nor proven dead: nothing is started in its place, and that is said
         assert house.api("GET", "/api/v1/status")[1]["problems"]
         os.kill(line.pid, signal.SIGKILL)
-        house.ready("wiped", 1, 20)
+        house.living("wiped", 1, 20)
     house.assert_single()
 
 
 def test_fault_L8_strangers_are_never_touched(house: House) -> None:
     house.manifest("web", worker("double-fork"), replicas=2)
     house.up()
-    house.ready("web", 2)
+    house.living("web", 2)
     eventually(lambda: len(house.ledger("daemon")) == 2)
     instance = house.worker("web-0")["instance"]
     strangers = [
@@ -141,7 +141,7 @@ def test_fault_P8_no_more_processes_allowed_backs_off_and_recovers(house: House,
         assert "resource temporarily unavailable" in message.lower(), message
         assert house.launcher == launcher and house.serving()
         (cgroup / "pids.max").write_text("max")
-        workers = house.ready("web", 2)
+        workers = house.living("web", 2)
     finally:
         (cgroup / "pids.max").write_text("max")
         for pid in (cgroup / "cgroup.procs").read_text().split():
@@ -156,7 +156,7 @@ def test_fault_P8_no_more_processes_allowed_backs_off_and_recovers(house: House,
 def test_fault_P9_L12_a_launcher_without_descriptors_still_stops_and_reaps(house: House) -> None:
     house.up()
     house.apply("web", worker("ledger"), replicas=2, restart=FAST)
-    before = house.ready("web", 2)
+    before = house.living("web", 2)
     limits = resource.prlimit(house.launcher, resource.RLIMIT_NOFILE)
     taken = {int(fd) for fd in os.listdir(f"/proc/{house.launcher}/fd")}
     first_free = next(fd for fd in range(limits[0]) if fd not in taken)
@@ -170,7 +170,7 @@ def test_fault_P9_L12_a_launcher_without_descriptors_still_stops_and_reaps(house
         assert alive(before["web-0"])
     finally:
         resource.prlimit(house.launcher, resource.RLIMIT_NOFILE, limits)
-    house.ready("more", 1)
+    house.living("more", 1)
     house.kill_controller()
     house.assert_single()
 

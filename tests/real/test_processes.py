@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import signal
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +104,7 @@ def stopped(house: House, name: str, bound_s: float) -> list[int]:
 
 def test_fault_P13_a_worker_that_ignores_sigterm_is_killed_after_its_grace(shared: House, name: str) -> None:
     shared.apply(name, worker("ignore-term"), grace="500ms")
-    shared.ready(name, 1)
+    shared.living(name, 1)
     eventually(lambda: shared.ledger("start", f"{name}-0"))
     began = time.time()
     assert stopped(shared, name, 0.5 + 5) == []
@@ -114,7 +114,7 @@ def test_fault_P13_a_worker_that_ignores_sigterm_is_killed_after_its_grace(share
 
 def test_fault_P14_a_stopped_worker_hears_sigterm_and_ends_by_itself(shared: House, name: str) -> None:
     shared.apply(name, worker("stop-self"), grace="10s")
-    (pid,) = shared.ready(name, 1).values()
+    (pid,) = shared.living(name, 1).values()
     eventually(lambda: threads_state(pid) == "T")
     assert stopped(shared, name, 5) == []
     assert shared.ledger("stop", f"{name}-0")
@@ -122,7 +122,7 @@ def test_fault_P14_a_stopped_worker_hears_sigterm_and_ends_by_itself(shared: Hou
 
 def test_fault_P17_what_escaped_by_a_double_fork_is_stopped_too(shared: House, name: str) -> None:
     shared.apply(name, worker("double-fork"))
-    shared.ready(name, 1)
+    shared.living(name, 1)
     (daemon,) = eventually(lambda: shared.ledger("daemon", f"{name}-0"))
     assert alive(daemon.pid)
     assert stopped(shared, name, 6) == []
@@ -131,7 +131,7 @@ def test_fault_P17_what_escaped_by_a_double_fork_is_stopped_too(shared: House, n
 
 def test_a_tree_of_deaf_processes_is_stopped_whole(shared: House, name: str) -> None:
     shared.apply(name, worker("fork-tree", 3, 2))
-    shared.ready(name, 1)
+    shared.living(name, 1)
     eventually(lambda: len(shared.ledger("leaf", f"{name}-0")) == 8)
     assert len(processes_of(f"RECONCILER_POOL={name}\0")) == 15
     assert stopped(shared, name, 6) == []
@@ -139,7 +139,7 @@ def test_a_tree_of_deaf_processes_is_stopped_whole(shared: House, name: str) -> 
 
 def test_a_worker_that_wiped_its_environment_is_stopped_whole(shared: House, name: str) -> None:
     shared.apply(name, worker("wipe-environ"))
-    (pid,) = shared.ready(name, 1).values()
+    (pid,) = shared.living(name, 1).values()
     eventually(lambda: shared.ledger("wiped", f"{name}-0"))
     shared.delete(name)
     assert not alive(pid)
@@ -161,7 +161,7 @@ def test_fault_P19_an_open_stdout_in_a_grandchild_delays_nothing(shared: House, 
 
 def test_fault_P20_orphans_of_a_worker_do_not_become_zombies(shared: House, name: str) -> None:
     shared.apply(name, worker("zombies", 3))
-    (pid,) = shared.ready(name, 1).values()
+    (pid,) = shared.living(name, 1).values()
 
     def adopted_zombies() -> list[str]:
         return [
@@ -182,11 +182,13 @@ def _children_in_state(pid: int, state: str) -> list[int]:
 
 def test_fault_P21_a_process_whose_first_thread_ended_is_alive(shared: House, name: str) -> None:
     shared.apply(name, worker("thread-leader-exit"))
-    (pid,) = shared.ready(name, 1).values()
+    (pid,) = shared.living(name, 1).values()
     eventually(lambda: threads_state(pid) == "Z")
+    assert alive(pid)
     assert shared.worker(f"{name}-0")["state"] == "Ready"
     assert len(shared.ledger("start", f"{name}-0")) == 1
-    assert stopped(shared, name, 6) == []
+    shared.delete(name)
+    assert not alive(pid)
 
 
 def test_fault_P22_no_signal_reaches_a_process_that_has_a_workers_old_pid(shared: House, name: str, root: None) -> None:
@@ -194,7 +196,7 @@ def test_fault_P22_no_signal_reaches_a_process_that_has_a_workers_old_pid(shared
     if not os.access(last_pid, os.W_OK):
         pytest.skip("needs to write ns_last_pid")
     shared.apply(name, worker("ledger"), restart=SLOW)
-    (pid,) = shared.ready(name, 1).values()
+    (pid,) = shared.living(name, 1).values()
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: shared.worker(f"{name}-0").get("lastExit"))
     stranger = 0
@@ -221,7 +223,7 @@ def test_fault_P22_no_signal_reaches_a_process_that_has_a_workers_old_pid(shared
 
 def test_fault_P36_a_worker_may_delete_its_own_directory(shared: House, name: str) -> None:
     shared.apply(name, worker("cwd-delete"))
-    (pid,) = shared.ready(name, 1).values()
+    (pid,) = shared.living(name, 1).values()
     eventually(lambda: os.readlink(f"/proc/{pid}/cwd").endswith("(deleted)"))
     assert os.readlink(f"/proc/{shared.launcher}/cwd") == "/"
     assert stopped(shared, name, 6) == []
@@ -245,7 +247,7 @@ def test_fault_P37_a_worker_has_three_descriptors_and_no_others(born: dict[str, 
 
 def test_fault_P38_a_worker_has_a_clean_signal_mask(shared: House, name: str) -> None:
     status = shared.path / "signals"
-    shared.apply(name, ["/bin/sh", "-c", f"cat /proc/$$/status >{status}.new; mv {status}.new {status}; sleep 1000"])
+    shared.apply(name, ["/bin/sh", "-c", f"cat /proc/$$$$/status >{status}.new; mv {status}.new {status}; sleep 1000"])
     eventually(status.exists)
     found = dict(line.split(":\t") for line in status.read_text().splitlines() if line.startswith("Sig"))
     assert int(found["SigBlk"], 16) == 0 and int(found["SigIgn"], 16) == 0
@@ -303,8 +305,9 @@ def test_a_flood_is_rotated_and_loses_no_line(shared: House, name: str) -> None:
         return str(text).splitlines()[-1:] == ["600000"]
 
     eventually(whole, 20)
-    rotated = eventually(lambda: [p for p in (shared.state / "logs").rglob(f"*{name}*") if p.is_file()][1:], 10)
-    assert rotated and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in rotated)
+    uid = shared.get("workers", f"{name}-0")["metadata"]["uid"]
+    files = [path for path in (shared.state / "logs").rglob("*") if path.is_file() and uid in str(path)]
+    assert len(files) >= 2 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
     _, text = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
     assert [int(line) for line in str(text).splitlines()] == list(range(1, 600_001))
 
@@ -340,24 +343,22 @@ def test_fault_L17_memory_and_descriptors_of_the_launcher_do_not_grow(shared: Ho
 
     run(500)
     before, descriptors = resident_bytes(shared.launcher), open_descriptors(shared.launcher)
-    run(3000)
+    run(1500)
     assert resident_bytes(shared.launcher) - before < 1 << 20
     eventually(lambda: open_descriptors(shared.launcher) <= descriptors, 5)
 
 
 def test_a_worker_runs_as_the_user_it_is_given(shared: House, name: str, root: None) -> None:
-    (shared.path / "ledger").touch()
-    (shared.path / "ledger").chmod(0o666)
     shown = shared.path / "as-nobody"
-    shown.mkdir(mode=0o777)
+    shown.mkdir()
     shown.chmod(0o777)
-    (shared.path / "slots").mkdir(exist_ok=True)
-    (shared.path / "slots").chmod(0o777)
-    if not os.stat(sys.executable).st_mode & 0o005:
-        pytest.skip("needs a Python that nobody may run")
-    shared.apply(name, worker("show", shown / "shown"), template={"user": "nobody"})
-    shared.ready(name, 1)
-    found = json.loads(eventually(lambda: (shown / "shown").exists() and (shown / "shown").read_text()))
-    assert (found["uid"], found["fds"]) == (65534, [0, 1, 2])
-    assert found["env"]["USER"] == "nobody"
-    assert stopped(shared, name, 6) == []
+    script = f"(id -u; id -G; echo $USER; echo $HOME; echo /proc/$$$$/fd/*) >{shown}/new; mv {shown}/new {shown}/all; exec sleep 1000"
+    shared.apply(name, ["/bin/sh", "-c", script], template={"user": "nobody"})
+    (pid,) = shared.ready(name, 1).values()
+    eventually((shown / "all").exists)
+    nobody = pwd.getpwnam("nobody")
+    uid, groups, user, home, descriptors = (shown / "all").read_text().splitlines()
+    assert (uid, groups, user, home) == (str(nobody.pw_uid), str(nobody.pw_gid), "nobody", nobody.pw_dir)
+    assert [link.rpartition("/")[2] for link in descriptors.split()] == ["0", "1", "2"]
+    shared.delete(name)
+    assert not alive(pid)
