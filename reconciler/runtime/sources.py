@@ -99,7 +99,7 @@ class DirectorySource:
         while True:
             whole = os.path.isdir(self.root)
             directory = self.root if whole else os.path.dirname(self.root)
-            identity = _identity(directory)
+            identity, armed = _identity(directory), False
             stop = asyncio.Event()
             try:
                 async for changes in watchfiles.awatch(
@@ -109,9 +109,10 @@ class DirectorySource:
                     step=50,
                     stop_event=stop,
                     yield_on_timeout=True,
-                    rust_timeout=1000,
+                    rust_timeout=500,
                 ):
-                    if changes:
+                    if changes or not armed:  # what changed before the watch stood has made no event
+                        armed = True
                         self._poke.set()
                     elif _identity(directory) != identity:
                         self._poke.set()
