@@ -17,8 +17,8 @@ def main() -> None:
     from reconciler.errors import ReconcilerError
 
     try:
-        code = root.main(prog_name="reconciler", standalone_mode=False)
-        sys.stdout.flush()
+        with root.make_context("reconciler", sys.argv[1:]) as context:
+            code = root.invoke(context)
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.Abort:
