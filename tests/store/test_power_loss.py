@@ -404,6 +404,8 @@ def _fail(directory: Path, clock, what: str, nth: int, code: int, lasting: bool)
         outcome = "full"
     if story.store is not None:
         story.store.close()
+        if outcome == "broken" and story.acknowledged:
+            assert (directory / "store.db-wal").stat().st_size > 0  # left as it is: closing has written nothing
 
     promised = story.acknowledged[-1][1] if story.acknowledged else 0
     store = SqliteStore(directory, clock)

@@ -66,6 +66,46 @@ def test_what_was_not_committed_is_not_there_after_a_start(tmp_path, make, opene
     assert opened(tmp_path).get(Pool, "web") is None
 
 
+def test_what_was_removed_stays_removed(tmp_path, make, opened):
+    store = opened(tmp_path)
+    store.create(make.pool())
+    store.create(make.worker())
+    store.commit()
+    store.remove(WEB)
+    store.commit()
+    store.close()
+
+    store = opened(tmp_path)
+    assert (store.all(Pool), len(store.all(Worker))) == ([], 1)
+
+
+@pytest.mark.parametrize("column", sqlite._MUTABLE[1:])
+def test_a_waiting_task_comes_back_with_everything_that_was_noted_of_it(tmp_path, make, opened, column):
+    store = opened(tmp_path)
+    fresh, task = make.task(store), make.task(store)
+    store.commit()
+    told = {"signal": "SIGTERM", "reason": "Signalled", "message": "m", "cancelling": True}.get(column, 7)
+    setattr(task, column, told)
+    store.tasks.stage(task)
+    store.commit()
+    store.close()
+
+    found = {one.id: getattr(one, column) for one in opened(tmp_path).tasks.live()}
+    assert found == {fresh.id: getattr(fresh, column), task.id: told}
+
+
+def test_an_ended_task_takes_no_memory(tmp_path, make, opened):
+    store = opened(tmp_path)
+    task = make.task(store, key="k", state=TaskState.RUNNING)
+    store.commit()
+    task.state = TaskState.SUCCEEDED
+    store.tasks.stage(task)
+    store.commit()
+
+    tasks = store.tasks
+    assert not (tasks._live or tasks._states or tasks._keys or tasks._ended or tasks._new or tasks._changed)
+
+
 def test_nobody_else_can_read_the_store(tmp_path, make, opened):
     store = opened(tmp_path)
     make.task(store)
