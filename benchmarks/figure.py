@@ -1,6 +1,6 @@
 """What a figure is made of: rows measured in interleaved rounds, and the goals they are held against.
 
-    figure_f1_start.py   NAME, WHAT, run(rounds, quick) -> Measured     one file a figure
+    figure_f1_start.py   NAME, WHAT, run(plan) -> Measured       one file a figure
     run.py               runs them, prints the table, writes the JSON
 
 A figure that measures a subject (ours, a peer, a floor) gives one value a round; the table shows their median.
@@ -18,6 +18,18 @@ from typing import NamedTuple, Protocol
 import machine
 
 OURS = "reconciler"
+
+
+class Plan(NamedTuple):
+    """How much is measured in this run."""
+
+    rounds: int
+    quick: bool
+    only: frozenset[str]
+    """The subjects that were asked for, by the first word of their names; empty: all."""
+
+    def wants(self, subject: str) -> bool:
+        return not self.only or subject.split()[0] in self.only
 
 
 class Row(NamedTuple):
@@ -66,7 +78,7 @@ class Figure(Protocol):
     NAME: str
     WHAT: str
 
-    def run(self, rounds: int, quick: bool) -> Measured: ...
+    def run(self, plan: Plan) -> Measured: ...
 
 
 Values = Mapping[str, tuple[str, float]]
@@ -76,19 +88,24 @@ Values = Mapping[str, tuple[str, float]]
 class Board:
     """Collects the rounds of one figure."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._values: dict[tuple[str, str, str], list[float]] = {}
         self._notes: dict[tuple[str, str], str] = {}
         self.left_out: dict[str, str] = {}
 
-    def rounds(self, subjects: Mapping[str, Callable[[], Values]], rounds: int, clean: bool = True) -> None:
-        """Measures each subject once a round, each round beginning with another one.
+    def rounds(
+        self, subjects: Mapping[str, Callable[[], Values]], rounds: int | None = None, clean: bool = True
+    ) -> None:
+        """Measures each subject once a round (as many as planned), each round beginning with another one.
 
         A subject that fails is left out from then on, with its reason; the others go on. With `clean`, processes that
         a subject left behind are ended before the next one begins.
         """
+        wanted = {name: measure for name, measure in subjects.items() if self._plan.wants(name)}
+        rounds = rounds or self._plan.rounds
         for number in range(rounds):
-            for name, measure in _rotated(subjects, number):
+            for name, measure in _rotated(wanted, number):
                 if name in self.left_out:
                     continue
                 busy = machine.wait_until_quiet()
@@ -154,5 +171,5 @@ def say(text: str) -> None:
 
 def _rotated(subjects: Mapping[str, Callable[[], Values]], by: int) -> Iterator[tuple[str, Callable[[], Values]]]:
     pairs = list(subjects.items())
-    start = by % len(pairs)
+    start = by % max(1, len(pairs))
     yield from pairs[start:] + pairs[:start]

@@ -7,7 +7,7 @@ import sys
 import time
 from functools import partial
 
-from figure import OURS, Board, Measured, Values, goal, percentile
+from figure import OURS, Board, Measured, Plan, Values, goal, percentile
 from product import COMMAND, Ours
 from subject import started
 
@@ -16,8 +16,8 @@ WHAT = "the command line, whole process (median of 10)"
 TIMES = 10
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     with started(Ours(), 10) as tree:
         state = ["--state", tree.status_command[-1]] if tree.status_command else []
         commands = {
@@ -26,7 +26,7 @@ def run(rounds: int, quick: bool) -> Measured:
             "python -c pass": [sys.executable, "-c", "pass"],
         }
         environment = tree.environment
-        board.rounds({name: partial(_took, argv, environment) for name, argv in commands.items()}, rounds, clean=False)
+        board.rounds({name: partial(_took, argv, environment) for name, argv in commands.items()}, clean=False)
     return board.measured(
         [
             goal("version ms", board.median(f"{OURS} version", "took"), must=120, aim=80),

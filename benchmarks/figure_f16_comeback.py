@@ -8,7 +8,7 @@ import time
 from typing import cast
 
 import machine
-from figure import OURS, Board, Measured, Values, goal
+from figure import OURS, Board, Measured, Plan, Values, goal
 from product import Ours, Product
 from subject import started
 
@@ -17,13 +17,13 @@ WHAT = "kill -9 of the controller beside 1,000 workers, until the API answers ag
 COUNT = 1000
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     board.left_out = {"supervisord, circus": "killed and started again they start every worker a second time"}
     with started(Ours(), COUNT) as tree:
         product = cast(Product, tree)
         product.wait_serving()
-        board.rounds({OURS: lambda: _comeback(product)}, rounds * 3, clean=False)
+        board.rounds({OURS: lambda: _comeback(product)}, rounds=plan.rounds * 3, clean=False)
     return board.measured(
         [
             goal("s to serving", board.median(OURS, "serving again"), must=1, aim=0.5),

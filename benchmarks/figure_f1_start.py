@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from figure import Board, Measured, Values, goal
+from figure import Board, Measured, Plan, Values, goal
 from subject import Subject, started
 from subjects import everyone
 
@@ -13,10 +13,10 @@ WHAT = "start 1,000 workers, from the start command until all have passed exec"
 COUNT = 1000
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     subjects, board.left_out = everyone()
-    board.rounds({subject.name: partial(_start, subject) for subject in subjects}, rounds)
+    board.rounds({subject.name: partial(_start, subject) for subject in subjects})
     return board.measured(
         [
             goal("of the floor", board.ratio("all up", "floor"), must=4, aim=2),

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import machine
-from figure import Board, Measured, Values, goal, percentile
+from figure import Board, Measured, Plan, Values, goal, percentile
 from subject import PROGRAM, Subject, started
 from subjects import everyone
 
@@ -24,11 +24,11 @@ SETTLE_S = 2.0
 """Some supervisors make a worker wait that ends in its first second."""
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     subjects, board.left_out = everyone()
-    kills = KILLS // 4 if quick else KILLS
-    board.rounds({subject.name: partial(_restarts, subject, kills) for subject in subjects}, rounds)
+    kills = KILLS // 4 if plan.quick else KILLS
+    board.rounds({subject.name: partial(_restarts, subject, kills) for subject in subjects})
     return board.measured(
         [
             goal("p50 ms", board.median("reconciler", "p50"), must=5, aim=2.5),

@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 import machine
-from figure import Board, Measured, Values, goal
+from figure import Board, Measured, Plan, Values, goal
 from subject import Subject, started
 from subjects import everyone
 
@@ -17,10 +17,10 @@ SETTLE_S = 3.0
 MB = 1e6
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     subjects, board.left_out = everyone()
-    board.rounds({subject.name: partial(_memory, subject) for subject in subjects}, 1)
+    board.rounds({subject.name: partial(_memory, subject) for subject in subjects}, rounds=1)
     return board.measured(
         [
             goal("launcher RSS MB", board.median("reconciler", "launcher RSS"), must=14, aim=11),

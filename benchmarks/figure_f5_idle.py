@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 import machine
-from figure import Board, Measured, Values, goal
+from figure import Board, Measured, Plan, Values, goal
 from subject import Subject, started
 from subjects import everyone
 
@@ -17,11 +17,11 @@ SETTLE_S = 5.0
 WINDOW_S = 30.0
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     subjects, board.left_out = everyone()
-    window_s = WINDOW_S / 3 if quick else WINDOW_S
-    board.rounds({subject.name: partial(_idle, subject, window_s) for subject in subjects}, 1)
+    window_s = WINDOW_S / 3 if plan.quick else WINDOW_S
+    board.rounds({subject.name: partial(_idle, subject, window_s) for subject in subjects}, rounds=1)
     return board.measured([goal("s per 30 s", board.median("reconciler", "all"), must=0.1, aim=0.02)])
 
 

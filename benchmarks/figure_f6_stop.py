@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from figure import Board, Measured, Values, goal
+from figure import Board, Measured, Plan, Values, goal
 from subject import Subject, started
 from subjects import everyone
 
@@ -16,10 +16,10 @@ SETTLE_S = 2.0
 """Some supervisors make a worker wait that ends in its first second."""
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     subjects, board.left_out = everyone()
-    board.rounds({subject.name: partial(_stop, subject) for subject in subjects}, rounds)
+    board.rounds({subject.name: partial(_stop, subject) for subject in subjects})
     return board.measured([goal("s", board.median("reconciler", "all stopped"), must=1, aim=0.3)])
 
 

@@ -6,7 +6,7 @@ import subprocess
 import time
 from functools import partial
 
-from figure import Board, Measured, Values, goal, percentile
+from figure import Board, Measured, Plan, Values, goal, percentile
 from subject import Subject, started
 from subjects import everyone
 
@@ -16,11 +16,11 @@ COUNT = 1000
 TIMES = 5
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
     subjects, board.left_out = everyone()
     asked = [subject for subject in subjects if subject.name != "floor"]
-    board.rounds({subject.name: partial(_status, subject) for subject in asked}, rounds)
+    board.rounds({subject.name: partial(_status, subject) for subject in asked})
     return board.measured([goal("s", board.median("reconciler", "list"), must=0.4, aim=0.2)])
 
 

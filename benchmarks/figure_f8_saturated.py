@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import machine
-from figure import OURS, Board, Measured, Values, goal
+from figure import OURS, Board, Measured, Plan, Values, goal
 from product import moment_s, task_pool
 
 NAME = "F8"
@@ -21,9 +21,9 @@ AHEAD = 16
 FLOOR = Path(__file__).resolve().parent / "floor.py"
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
-    count = TASKS // 5 if quick else TASKS
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
+    count = TASKS // 5 if plan.quick else TASKS
     for slots in SLOTS:
         board.rounds(
             {
@@ -32,7 +32,6 @@ def run(rounds: int, quick: bool) -> Measured:
                 f"floor ahead x{slots}": partial(_floor, slots, count, AHEAD),
                 f"xargs -P{slots}": partial(_xargs, slots, count),
             },
-            rounds,
         )
     goals = []
     for slots in SLOTS:
@@ -79,7 +78,8 @@ def _floor(slots: int, count: int, ahead: int) -> Values:
         sizes = ["--slots", str(slots), "--count", str(count), "--ahead", str(ahead)]
         argv = [sys.executable, "-I", "-S", str(FLOOR), "tasks", *sizes, str(directory / "journal")]
         out = subprocess.run(argv, check=True, capture_output=True, timeout=120)
-    return {"rate": ("/s", float(json.loads(out.stdout)["perS"]))}
+    found = json.loads(out.stdout)
+    return {"rate": ("/s", found["perS"]), "floor CPU": ("us/task", found["cpuUs"])}
 
 
 def _xargs(slots: int, count: int) -> Values:

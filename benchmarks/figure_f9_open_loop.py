@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import machine
-from figure import OURS, Board, Measured, Values, goal, percentile
+from figure import OURS, Board, Measured, Plan, Values, goal, percentile
 from product import moment_s, task_pool
 
 NAME = "F9"
@@ -26,10 +26,10 @@ SEEN = "to its end seen"
 ACKNOWLEDGED = "to acknowledged"
 
 
-def run(rounds: int, quick: bool) -> Measured:
-    board = Board()
-    count = RATE_PER_S * (10 if quick else SECONDS)
-    board.rounds({OURS: lambda: _ours(count), "floor": lambda: _floor(count)}, 1 if quick else min(rounds, 2))
+def run(plan: Plan) -> Measured:
+    board = Board(plan)
+    count = RATE_PER_S * (10 if plan.quick else SECONDS)
+    board.rounds({OURS: lambda: _ours(count), "floor": lambda: _floor(count)}, rounds=min(plan.rounds, 2))
     return board.measured(
         [
             goal("p99 ms to the end", board.median(OURS, f"{ENDED} p99"), must=50, aim=15),

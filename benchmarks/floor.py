@@ -104,7 +104,7 @@ def run_tasks(slots: int, count: int, ahead: int, rate_per_s: float, journal: st
     task_of: dict[int, int] = {}
     waiting: deque[int] = deque()
     claimed: deque[int] = deque()
-    began = time.monotonic()
+    began, spent_s = time.monotonic(), time.process_time()
     intended_at: list[float] = []
     done_at: list[float] = []
     latencies: list[float] = []
@@ -146,7 +146,8 @@ def run_tasks(slots: int, count: int, ahead: int, rate_per_s: float, journal: st
             task = claimed.popleft()
             task_of[children.start(argv, program)] = task
 
-    return {"perS": count / (done_at[-1] - began), "latencies": latencies if rate_per_s else []}
+    spent_us = (time.process_time() - spent_s) / count * 1e6
+    return {"perS": count / (done_at[-1] - began), "cpuUs": spent_us, "latencies": latencies if rate_per_s else []}
 
 
 def _until(began: float, arrived: int, count: int, rate_per_s: float) -> float | None:

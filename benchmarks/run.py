@@ -1,6 +1,6 @@
 """Measures the figures: one command, a table on stdout, JSON in benchmarks/results/.
 
-    python benchmarks/run.py [--quick] [--rounds N] [FIGURE ...]        FIGURE: F1, F8, ...; all of them when none is named
+    python benchmarks/run.py [--quick] [--rounds N] [--only SUBJECT]... [FIGURE ...]        FIGURE: F1, F8, ...; all of them when none is named
 
 Ends with 0, or 1 when ours could not be measured or misses a goal.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 import machine
-from figure import OURS, Figure, Measured, Row, say
+from figure import OURS, Figure, Measured, Plan, Row, say
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MODULES = (
@@ -37,7 +37,7 @@ MODULES = (
 def main() -> int:
     figures = {figure.NAME: figure for figure in (cast(Figure, importlib.import_module(name)) for name in MODULES)}
     chosen = _arguments(figures)
-    rounds = chosen.rounds or (1 if chosen.quick else 3)
+    plan = Plan(chosen.rounds or (1 if chosen.quick else 3), chosen.quick, frozenset(chosen.only))
     machine.become_subreaper()
     machine.allow_many_descriptors()
 
@@ -48,7 +48,7 @@ def main() -> int:
     for name in chosen.figures or figures:
         say(f"{name}: {figures[name].WHAT}")
         began = time.monotonic()
-        found[name] = figures[name].run(rounds, chosen.quick)
+        found[name] = figures[name].run(plan)
         say(f"    {time.monotonic() - began:.0f} s")
         _write(path, facts, chosen.quick, found)  # after each figure: a broken run keeps what it has found
         _print(name, figures[name].WHAT, found[name])
@@ -69,6 +69,9 @@ def _arguments(figures: dict[str, Figure]) -> argparse.Namespace:
     parser.add_argument("figures", nargs="*", metavar="FIGURE", type=str.upper, choices=[[], *figures])
     parser.add_argument("--quick", action="store_true", help="one round, shorter windows: to see that all works")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (3; with --quick 1)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="SUBJECT", help="of the subjects: reconciler, floor, ..."
+    )
     return parser.parse_args()
 
 
