@@ -20,9 +20,8 @@ import json
 import re
 import shlex
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
@@ -32,38 +31,51 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from reconciler.api import views
-from reconciler.api.base import Caller, Daemon
+from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
 from reconciler.api.output import stream
+from reconciler.api.requests import (
+    TooLarge,
+    actor_of,
+    any_json,
+    body,
+    caller_of,
+    duration,
+    invalid,
+    key_of,
+    kind_of,
+    number,
+    read,
+    revision,
+    task_state,
+)
 from reconciler.api.server import may_call
+from reconciler.api.watch import Watcher, events
 from reconciler.clock import Clock, SystemClock
-from reconciler.errors import Conflict, Forbidden, Gone, Invalid, NotFound, ReconcilerError, Refused
+from reconciler.errors import Conflict, Forbidden, Invalid, NotFound, ReconcilerError, Refused
 from reconciler.loading.apply import apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import Problem, has_errors, in_order
 from reconciler.loading.validate import load
 from reconciler.resources.event import Cause, event
-from reconciler.resources.kinds import STORED, find_kind
+from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import NAME_PATTERN, Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, Pool
 from reconciler.resources.task import Submission, TaskState
-from reconciler.resources.units import duration_s, format_moment, from_ms, to_ms
+from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.store.base import Change, TaskRecord
 
-MAX_BODY_BYTES = 16 << 20
 BY_HAND = "apply"
 """The source of what was applied by command: nothing watches it, so its fields stay the operator's."""
 
+_DAEMON = Key("Daemon", "reconciler")
 _LONGEST_WAIT_S = 60.0
 _LOOK_S = 0.1
 """How often a followed file is looked at."""
-_KEEP_ALIVE_S = 15.0
-_WATCH_BACKLOG = 10_000
 _SUBMIT_EVENT_S = 600.0
 _NAME = re.compile(NAME_PATTERN)
 _ID = re.compile(r"^[1-9][0-9]{0,17}$")
 
-M = TypeVar("M", bound=Model)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -96,13 +108,6 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         Exception: _defect,
     }
     return Starlette(routes=routes, exception_handlers=handlers)
-
-
-class TooLarge(ReconcilerError):
-    """The body is longer than the API takes."""
-
-    status = 413
-    reason = "TooLarge"
 
 
 class MethodNotAllowed(ReconcilerError):
@@ -156,7 +161,7 @@ class _Api:
         self._daemon = daemon
         self._store = daemon.store
         self._clock = clock
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._submitters: dict[tuple[str, int], float] = {}
 
     async def alive(self, request: Request) -> Response:
@@ -166,23 +171,28 @@ class _Api:
         return _json(views.encode(self._daemon.report()).encode())
 
     async def events(self, request: Request) -> Response:
-        found = self._store.events(request.query_params.get("for"), _number(request, "limit", 1000, 10_000))
+        found = self._store.events(request.query_params.get("for"), number(request, "limit", 1000, 10_000))
         items = (item.model_dump_json(by_alias=True, exclude_none=True) for item in found)
         return _json(views.objects(items, self._store.revision))
 
     async def shutdown(self, request: Request) -> Response:
-        asked = await _body(request, _Shutdown)
+        asked = await body(request, _Shutdown)
+        left = "its workers run on" if asked.keep_workers else "everything is stopped"
+        self._say(request, _DAEMON, "ShutdownRequested", f"the daemon is asked to end; {left}")
+        await self._daemon.committed()
         self._daemon.shutdown(asked.keep_workers, asked.hurry)
         return _json(b"{}", 202)
 
     async def rescan(self, request: Request) -> Response:
+        self._say(request, _DAEMON, "RescanRequested", "the sources are looked at")
+        await self._daemon.committed()
         self._daemon.rescan()
         return _json(b"{}", 202)
 
     # -- reading objects
 
     async def collection(self, request: Request) -> Response:
-        kind = _kind(request)
+        kind = kind_of(request)
         if request.method == "POST":
             return await self._create(request, kind)
         if request.query_params.get("watch") == "true":
@@ -193,7 +203,7 @@ class _Api:
         return _json(views.objects(map(views.object_, found), self._store.revision))
 
     async def one(self, request: Request) -> Response:
-        kind, name = _kind(request), request.path_params["name"]
+        kind, name = kind_of(request), request.path_params["name"]
         if request.method == "PUT":
             return await self._replace(request, kind, name)
         if request.method == "DELETE":
@@ -204,13 +214,13 @@ class _Api:
 
     def _tasks(self, request: Request) -> Response:
         query = request.query_params
-        limit = _number(request, "limit", 1000, 10_000)
+        limit = number(request, "limit", 1000, 10_000)
         found = self._store.tasks.query(
             pool=query.get("pool"),
-            state=_state(query.get("state")),
+            state=task_state(query.get("state")),
             since_ms=self._since_ms(query.get("since")),
             limit=limit,
-            after_id=_number(request, "continue", 0, 1 << 62),
+            after_id=number(request, "continue", 0, 1 << 62),
         )
         after = str(found[-1].id) if len(found) == limit else ""
         return _json(views.objects(map(views.task, found), self._store.revision, after))
@@ -244,22 +254,16 @@ class _Api:
             raise Invalid(
                 "tasks cannot be watched", "GET /api/v1/wait, or reconciler wait task/ID, waits for their end"
             )
-        since = _number(request, "resourceVersion", self._store.revision, 1 << 62)
-        watcher = _Watcher(kind, request.query_params.get("name"))
+        since = number(request, "resourceVersion", self._store.revision, 1 << 62)
+        watcher = Watcher(kind, request.query_params.get("name"))
         watcher.add(self._store.changes_since(since))  # raises Gone before anything is answered
         self._watchers.add(watcher)
         return StreamingResponse(self._changes(watcher), media_type="text/event-stream")
 
-    async def _changes(self, watcher: _Watcher) -> AsyncIterator[bytes]:
+    async def _changes(self, watcher: Watcher) -> AsyncIterator[bytes]:
         try:
-            while True:
-                try:
-                    yield await asyncio.wait_for(watcher.next(), _KEEP_ALIVE_S)
-                except TimeoutError:
-                    yield b": nothing new\n\n"
-                except Gone as error:
-                    yield views.watch_error(error)
-                    return
+            async for block in events(watcher):
+                yield block
         finally:
             self._watchers.discard(watcher)
 
@@ -292,7 +296,7 @@ class _Api:
         old = self._object(kind, name)
         if kind != "Pool":
             raise Refused(f"{old.key} belongs to its pool", "scale or delete the pool")
-        expected = _number(request, "resourceVersion", 0, 1 << 62) or None
+        expected = number(request, "resourceVersion", 0, 1 << 62) or None
         if old.metadata.deleted_at is None:
             metadata = old.metadata.changed(deleted_at=self._clock.now())
             old = self._store.update(old.changed(metadata=metadata), expected)
@@ -304,11 +308,11 @@ class _Api:
         """One object as people write it, through the same checks as a file; and the revision it was read at."""
         if kind != "Pool":
             raise MethodNotAllowed(f"a {kind.lower()} is not written by hand", "pools are")
-        given = await _any_json(request)
+        given = await any_json(request)
         if not isinstance(given, dict) or not isinstance(given.get("metadata", {}), dict):
             raise Invalid("an object was expected, with apiVersion, kind, metadata and spec")
         metadata = given.get("metadata", {})
-        expected = _revision(metadata.get("resourceVersion"))
+        expected = revision(metadata.get("resourceVersion"))
         kept = {name: metadata[name] for name in ("name", "labels", "annotations") if name in metadata}
         manifest = {**{name: value for name, value in given.items() if name != "status"}, "metadata": kept}
         result = load([SourceFile("request", json.dumps(manifest, indent=1).encode())])
@@ -319,12 +323,12 @@ class _Api:
         return pool.changed(metadata=pool.metadata.changed(source=None)), expected
 
     async def apply(self, request: Request) -> Response:
-        asked = await _body(request, _Apply)
+        asked = await body(request, _Apply)
         files = [SourceFile(file.path, file.text.encode("utf-8", "surrogatepass")) for file in asked.files]
         result = await asyncio.to_thread(load, files, asked.source)  # many documents take a while
         if has_errors(result.problems):
             raise _Problems(result.problems)
-        actor = _actor(request)
+        actor = actor_of(request)
         words = apply(self._store, result.objects, asked.source, asked.prune, actor, self._clock.now())
         await self._daemon.committed()
         warnings = [problem.to_json() for problem in in_order(result.problems)]
@@ -332,7 +336,7 @@ class _Api:
         return _json(views.encode({"results": results, "problems": warnings}).encode())
 
     async def scale(self, request: Request) -> Response:
-        asked = await _body(request, _Scale)
+        asked = await body(request, _Scale)
         pool = self._object("Pool", request.path_params["name"])
         assert isinstance(pool, Pool)
         _alive(pool)
@@ -355,7 +359,7 @@ class _Api:
     def _until(self, override: str) -> str:
         if not override:
             return ""
-        return format_moment(from_ms(to_ms(self._clock.now()) + round(1000 * _duration(override, "override"))))
+        return format_moment(from_ms(to_ms(self._clock.now()) + round(1000 * duration(override, "override"))))
 
     # -- tasks
 
@@ -363,12 +367,12 @@ class _Api:
         pool = request.path_params["name"]
         if not _NAME.match(pool):
             raise NotFound(f"there is no pool {pool!r}", "reconciler get pools lists them")
-        body = await _read(request)
+        body = await read(request)
         many = body.lstrip()[:1] == b"["
         try:
             submissions = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise invalid(error) from None
         records = self._daemon.submit(pool, submissions)
         self._note_submitter(request, pool)
         await self._daemon.committed()
@@ -382,7 +386,7 @@ class _Api:
         return _json(views.task(self._task(str(cancelled.id))).encode())
 
     async def cancel_many(self, request: Request) -> Response:
-        asked = await _body(request, _Selection)
+        asked = await body(request, _Selection)
         if asked.pool is not None:
             self._object("Pool", asked.pool)
         chosen = [
@@ -402,7 +406,7 @@ class _Api:
 
     def _note_submitter(self, request: Request, pool: str) -> None:
         """One event for each who submits to a pool, not one for each request: there may be thousands a second."""
-        caller = _caller(request)
+        caller = caller_of(request)
         now_s = time.monotonic()
         who = (pool, caller.uid)
         if now_s - self._submitters.get(who, -_SUBMIT_EVENT_S) >= _SUBMIT_EVENT_S:
@@ -415,14 +419,14 @@ class _Api:
         query = request.query_params
         wanted = query.get("for", "finished")
         check(wanted)
-        deadline_s = time.monotonic() + min(_duration(query.get("timeout", "30s"), "timeout"), _LONGEST_WAIT_S)
+        deadline_s = time.monotonic() + min(duration(query.get("timeout", "30s"), "timeout"), _LONGEST_WAIT_S)
         if query.get("all") == "true":
             pool = query.get("pool")
             if pool is not None:
                 self._object("Pool", pool)
             look: Callable[[], dict[str, Any]] = lambda: self._all_done(pool)  # noqa: E731
         else:
-            keys = [_key(text) for text in query.getlist("object")]
+            keys = [key_of(text) for text in query.getlist("object")]
             if not keys:
                 raise Invalid("nothing to wait for", "object=KIND/NAME, or all=true")
             look = lambda: self._each_done(keys, wanted)  # noqa: E731
@@ -465,7 +469,7 @@ class _Api:
         return of_object(obj, wanted), None
 
     async def logs(self, request: Request) -> Response:
-        kind, name, query = _kind(request), request.path_params["name"], request.query_params
+        kind, name, query = kind_of(request), request.path_params["name"], request.query_params
         key = Key(kind, name)
         if kind not in ("Worker", "Task"):
             raise Invalid(f"{key} has no output of its own", "ask for worker/NAME or task/ID")
@@ -474,7 +478,7 @@ class _Api:
         else:
             self._object(kind, name)
         previous = query.get("previous") == "true"
-        tail = _number(request, "tail", -1, 1 << 62) if "tail" in query else None
+        tail = number(request, "tail", -1, 1 << 62) if "tail" in query else None
         since_s = self._since_ms(query.get("since")) / 1000
         follow = self._follow(key) if query.get("follow") == "true" else None
         self._daemon.logs(key, previous)  # raises NotFound before anything is answered
@@ -506,43 +510,10 @@ class _Api:
     # -- what handlers share
 
     def _say(self, request: Request, key: Key, reason: str, message: str) -> None:
-        self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=_actor(request))))
+        self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=actor_of(request))))
 
     def _since_ms(self, text: str | None) -> int:
-        return 0 if text is None else to_ms(self._clock.now()) - round(1000 * _duration(text, "since"))
-
-
-class _Watcher:
-    """One client's view of the changes: those of its kind, in order, none left out."""
-
-    gone: ClassVar[str] = "the watch fell behind by more changes than are kept"
-
-    def __init__(self, kind: str, name: str | None) -> None:
-        self._kind, self._name = kind, name
-        self._waiting: deque[Change] = deque()
-        self._woken = asyncio.Event()
-        self._behind = False
-
-    def add(self, changes: Sequence[Change]) -> None:
-        """Takes over what concerns this watcher."""
-        for item in changes:
-            if item.object.kind == self._kind and self._name in (None, item.object.name):
-                self._waiting.append(item)
-        if len(self._waiting) > _WATCH_BACKLOG:
-            self._waiting.clear()
-            self._behind = True
-        if self._waiting or self._behind:
-            self._woken.set()
-
-    async def next(self) -> bytes:
-        """All that has come, as server-sent events. Raises Gone when the reader was too slow."""
-        await self._woken.wait()
-        if self._behind:
-            raise Gone(self.gone, "list again, then watch from there")
-        found = b"".join(map(views.change, self._waiting))
-        self._waiting.clear()
-        self._woken.clear()
-        return found
+        return 0 if text is None else to_ms(self._clock.now()) - round(1000 * duration(text, "since"))
 
 
 def _route(path: str, handler: Handler, *methods: str) -> Route:
@@ -582,103 +553,6 @@ async def _wrong(request: Request, error: _Problems) -> Response:
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status, headers, media_type="application/json")
-
-
-async def _read(request: Request) -> bytes:
-    """The body, refused as soon as it is too long."""
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise TooLarge(f"a body has at most {MAX_BODY_BYTES} bytes", "send it in several requests")
-    parts, size_bytes = [], 0
-    async for part in request.stream():
-        size_bytes += len(part)
-        if size_bytes > MAX_BODY_BYTES:
-            raise TooLarge(f"a body has at most {MAX_BODY_BYTES} bytes", "send it in several requests")
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _body(request: Request, model: type[M]) -> M:
-    try:
-        return model.model_validate_json(await _read(request) or b"{}")
-    except ValidationError as error:
-        raise _invalid(error) from None
-
-
-async def _any_json(request: Request) -> Any:
-    try:
-        return json.loads(await _read(request))
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"the body is not JSON: {error}") from None
-
-
-def _invalid(error: ValidationError) -> Invalid:
-    """All that is wrong with a body, each with its place; of many, the first ten."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    lines = []
-    for item in found[:10]:
-        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in item["loc"]).lstrip(".")
-        lines.append(f"{place}: {item['msg']}" if place else item["msg"])
-    rest = f"; and {len(found) - 10} more" if len(found) > 10 else ""
-    return Invalid("; ".join(lines) + rest)
-
-
-def _kind(request: Request) -> str:
-    word = request.path_params["kind"]
-    kind = find_kind(word)
-    if kind is None:
-        raise NotFound(f"there is no kind {word!r}", "pools, workers, tasks, revisions, events")
-    return kind
-
-
-def _key(text: str) -> Key:
-    word, _, name = text.partition("/")
-    kind = find_kind(word)
-    if kind is None or not name:
-        raise Invalid(f"{text!r} names no object", "write KIND/NAME, such as pool/web or task/17")
-    return Key(kind, name)
-
-
-def _caller(request: Request) -> Caller:
-    caller = request.scope["state"]["caller"]
-    assert isinstance(caller, Caller)
-    return caller
-
-
-def _actor(request: Request) -> str:
-    return f"user {_caller(request).user}"
-
-
-def _number(request: Request, name: str, default: int, most: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text[:20]) > most:
-        raise Invalid(f"{name}: a whole number from 0 to {most} was expected, got {text!r}")
-    return int(text)
-
-
-def _revision(given: Any) -> int | None:
-    if given is None:
-        return None
-    if isinstance(given, bool) or not str(given).isdigit():
-        raise Invalid(f"metadata.resourceVersion: a whole number was expected, got {given!r}")
-    return int(given)
-
-
-def _duration(text: str, name: str) -> float:
-    try:
-        return duration_s(text)
-    except ValueError as error:
-        raise Invalid(f"{name}: {error}") from None
-
-
-def _state(text: str | None) -> TaskState | None:
-    if text is None:
-        return None
-    found = next((state for state in TaskState if state.value.lower() == text.lower()), None)
-    if found is None:
-        raise Invalid(f"a task is never {text!r}", ", ".join(state.value for state in TaskState))
-    return found
 
 
 def _owner(obj: Object) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,9 @@ import click
 
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import plural, pool_name
+from reconciler.client import Client
+
+_SHOW_S = 2.0
 
 EXIT_TIMEOUT = 124
 EXIT_OWN_FAILURE = 125
@@ -23,9 +28,16 @@ EXIT_NOT_FOUND = 127
 @click.option("--pool", help="With --all: of this pool only.")
 @click.option("--for", "wanted", metavar="CONDITION", help="ready, deleted, finished or condition=NAME.")
 @click.option("--timeout", metavar="DURATION", help="At most so long; then 124.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on the terminal.")
 @state_option
 def wait_command(
-    objects: Sequence[str], all_: bool, pool: str | None, wanted: str | None, timeout: str | None, state: str | None
+    objects: Sequence[str],
+    all_: bool,
+    pool: str | None,
+    wanted: str | None,
+    timeout: str | None,
+    quiet: bool,
+    state: str | None,
 ) -> int:
     """Waits for objects; for tasks until they have ended, for others until they are ready.
 
@@ -37,7 +49,8 @@ def wait_command(
     kinds = {plural(text.partition("/")[0]) for text in objects}
     chosen = wanted or ("finished" if all_ or kinds == {"tasks"} else "ready")
     with connect(state) as client:
-        found = client.wait(objects, chosen, timeout_s, (pool_name(pool) if pool else "") if all_ else None)
+        all_of = (pool_name(pool) if pool else "") if all_ else None
+        found = _wait(client, objects, chosen, timeout_s, all_of, show=sys.stderr.isatty() and not quiet)
     if not found["done"]:
         click.echo(f"error: not {chosen} within {timeout}", err=True)
         return EXIT_TIMEOUT
@@ -51,6 +64,26 @@ def wait_command(
     if chosen == "finished" and kinds == {"tasks"}:
         return 0 if all(task_code(result["status"]) == 0 for result in results) else 1
     return 0
+
+
+def _wait(
+    client: Client, objects: Sequence[str], wanted: str, timeout_s: float | None, all_of: str | None, show: bool
+) -> dict[str, Any]:
+    """As Client.wait; tells a person at a terminal every few seconds how many are left."""
+    if not show:
+        return client.wait(objects, wanted, timeout_s, all_of)
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    shown = False
+    while True:
+        left_s = _SHOW_S if deadline_s is None else min(_SHOW_S, max(0.0, deadline_s - time.monotonic()))
+        found = client.wait(objects, wanted, left_s, all_of)
+        if found["done"] or (deadline_s is not None and time.monotonic() >= deadline_s):
+            if shown:
+                sys.stderr.write("\n")
+            return found
+        sys.stderr.write(f"\rwaiting for {found['left']} to be {wanted} ")
+        sys.stderr.flush()
+        shown = True
 
 
 def task_code(status: dict[str, Any]) -> int:

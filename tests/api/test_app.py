@@ -292,6 +292,8 @@ def test_the_end_and_a_rescan_are_asked_for(house: Any) -> None:
     with house.client() as client:
         client.rescan()
         client.shutdown(keep_workers=True)
+        said = [event["reason"] for event in client.events("daemon/reconciler")["items"]]
+    assert said == ["RescanRequested", "ShutdownRequested"]
     assert (house.daemon.rescans, house.daemon.ended) == (1, [(True, False)])
 
 

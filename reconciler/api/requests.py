@@ -1,0 +1,124 @@
+"""What a request says, read strictly: bodies within their limit, numbers, names, durations, and who is asking."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from reconciler.api.base import Caller
+from reconciler.errors import Invalid, NotFound, ReconcilerError
+from reconciler.resources.kinds import find_kind
+from reconciler.resources.meta import Key, Model
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import duration_s
+
+M = TypeVar("M", bound=Model)
+
+MAX_BODY_BYTES = 16 << 20
+
+
+class TooLarge(ReconcilerError):
+    """The body is longer than the API takes."""
+
+    status = 413
+    reason = "TooLarge"
+
+
+async def read(request: Request) -> bytes:
+    """The body, refused as soon as it is too long."""
+    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        raise TooLarge(f"a body has at most {MAX_BODY_BYTES} bytes", "send it in several requests")
+    parts, size_bytes = [], 0
+    async for part in request.stream():
+        size_bytes += len(part)
+        if size_bytes > MAX_BODY_BYTES:
+            raise TooLarge(f"a body has at most {MAX_BODY_BYTES} bytes", "send it in several requests")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def body(request: Request, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(await read(request) or b"{}")
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def any_json(request: Request) -> Any:
+    try:
+        return json.loads(await read(request))
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the body is not JSON: {error}") from None
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """All that is wrong with a body, each with its place; of many, the first ten."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = []
+    for item in found[:10]:
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in item["loc"]).lstrip(".")
+        lines.append(f"{place}: {item['msg']}" if place else item["msg"])
+    rest = f"; and {len(found) - 10} more" if len(found) > 10 else ""
+    return Invalid("; ".join(lines) + rest)
+
+
+def kind_of(request: Request) -> str:
+    word = request.path_params["kind"]
+    kind = find_kind(word)
+    if kind is None:
+        raise NotFound(f"there is no kind {word!r}", "pools, workers, tasks, revisions")
+    return kind
+
+
+def key_of(text: str) -> Key:
+    word, _, name = text.partition("/")
+    kind = find_kind(word)
+    if kind is None or not name:
+        raise Invalid(f"{text!r} names no object", "write KIND/NAME, such as pool/web or task/17")
+    return Key(kind, name)
+
+
+def caller_of(request: Request) -> Caller:
+    caller = request.scope["state"]["caller"]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def actor_of(request: Request) -> str:
+    return f"user {caller_of(request).user}"
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > most:
+        raise Invalid(f"{name}: a whole number from 0 to {most} was expected, got {text!r}")
+    return int(text)
+
+
+def revision(given: Any) -> int | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not str(given).isdigit():
+        raise Invalid(f"metadata.resourceVersion: a whole number was expected, got {given!r}")
+    return int(given)
+
+
+def duration(text: str, name: str) -> float:
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        raise Invalid(f"{name}: {error}") from None
+
+
+def task_state(text: str | None) -> TaskState | None:
+    if text is None:
+        return None
+    found = next((state for state in TaskState if state.value.lower() == text.lower()), None)
+    if found is None:
+        raise Invalid(f"a task is never {text!r}", ", ".join(state.value for state in TaskState))
+    return found
