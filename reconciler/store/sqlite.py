@@ -23,7 +23,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -478,24 +478,27 @@ class SqliteTasks(MemoryTasks):
         limit: int = 1000,
         after_id: int = 0,
     ) -> list[TaskRecord]:
+        wanted = [state] if state is not None else list(TaskState)
         bounds = (after_id, since_ms, limit)
-        if pool is None and state is None:
-            rows: Iterable[tuple[Any, ...]] = self._store.read(_QUERY_ALL, bounds)
-        else:
-            # one read of the index for each pool and state, each in the order of ids
-            parts = [
-                self._store.read(_QUERY, (one_pool, one_state.value, *bounds))
-                for one_pool in ([pool] if pool is not None else list(self._counts))
-                for one_state in ([state] if state is not None else TaskState)
-            ]
-            rows = islice(heapq.merge(*parts), limit)
-        return [self._with_pid(_record(row)) for row in rows]
-
-    def _with_pid(self, record: TaskRecord) -> TaskRecord:
-        live = self._live.get(record.id)
-        if live is not None:
-            record.pid = live.pid
-        return record
+        # one read of the index for each pool and end, each in the order of ids; what has not ended is true in memory only
+        parts: list[Iterable[TaskRecord]] = [
+            map(_record, self._store.read(_QUERY, (one_pool, one_state.value, *bounds)))
+            for one_pool in ([pool] if pool is not None else list(self._counts))
+            for one_state in wanted
+            if one_state.ended
+        ]
+        live = (
+            record
+            for number, record in self._live.items()  # in the order of ids: they are given rising, and loaded so
+            if number > after_id
+            and number not in self._new  # nobody has been told of it
+            and record.submitted_ms >= since_ms
+            and record.state in wanted
+            and (pool is None or record.pool == pool)
+        )
+        found = list(islice(heapq.merge(*parts, live, key=attrgetter("id")), limit))
+        specs = self.specs([record.id for record in found if record.spec is None])
+        return [replace(record, spec=record.spec or specs.get(record.id)) for record in found]
 
     def committed(self) -> None:
         self._newest_written = max((self._newest_written, *self._new))
@@ -585,7 +588,6 @@ def _lock(path: Path) -> tuple[int, str]:
 
 
 _SPECS_A_READ = 500
-_QUERY_ALL = f"{_SELECT} WHERE id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
 _QUERY = f"{_SELECT} WHERE pool = ? AND state = ? AND id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
 _BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
 _inserted = attrgetter(*("state.value" if name == "state" else name for name in _COLUMNS))

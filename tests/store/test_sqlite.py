@@ -155,7 +155,6 @@ def test_a_number_of_a_task_is_never_given_again(tmp_path, make, opened):
     ("sql", "index"),
     [
         (sqlite._QUERY, "task_by_state (pool=? AND state=? AND rowid>?)"),
-        (sqlite._QUERY_ALL, "INTEGER PRIMARY KEY (rowid>?)"),
         (sqlite._BY_KEY, "task_by_key (pool=? AND idempotency_key=?)"),
         (sqlite._SELECT_FRESH, "task_by_state (pool=? AND state=?)"),
         (sqlite._SELECT_TRIED, "task_by_state (pool=? AND state=?)"),
@@ -626,3 +625,25 @@ def test_a_scaled_pool_is_read_back_as_it_was_said(tmp_path, make, opened):
     store.close()
 
     assert opened(tmp_path).get(Pool, "web").spec.replicas == 7
+
+
+def test_a_list_of_tasks_says_what_runs_now_though_the_disk_says_it_waits(tmp_path, opened, make) -> None:
+    store = opened(tmp_path)
+    ended, runs, *rest = (make.task(store) for _ in range(4))
+    store.commit()
+    ended.state = TaskState.SUCCEEDED
+    store.tasks.stage(ended)
+    store.commit()
+    runs.state, runs.slot = TaskState.RUNNING, 3  # memory only
+    states = [(record.id, record.state) for record in store.tasks.query()]
+    assert states == [
+        (ended.id, TaskState.SUCCEEDED),
+        (runs.id, TaskState.RUNNING),
+        *((record.id, TaskState.PENDING) for record in rest),
+    ]
+    assert [record.id for record in store.tasks.query(state=TaskState.RUNNING)] == [runs.id]
+    assert [record.id for record in store.tasks.query(pool="batch", after_id=ended.id, limit=2)] == [
+        runs.id,
+        rest[0].id,
+    ]
+    assert all(record.spec for record in store.tasks.query())
