@@ -28,7 +28,9 @@ _LOOK_S = 0.02
 @click.option("--detach", is_flag=True, help="In the background; its output goes to DIR/daemon.log.")
 @state_option
 def up_command(paths: Sequence[str], prune: bool, once: bool, detach: bool, state: str | None) -> int:
-    """Keeps what the manifests in PATH describe running (default: manifests/).
+    """Runs what the manifests in PATH describe.
+
+    Without PATH: manifests/, if it is there. Stays in the foreground.
 
     \b
     SIGTERM, SIGINT   ends everything gracefully; again: at once
@@ -57,7 +59,10 @@ def up_command(paths: Sequence[str], prune: bool, once: bool, detach: bool, stat
 @click.option("--timeout", metavar="DURATION", help="How long to wait for the end; then 124.")
 @state_option
 def down_command(keep_workers: bool, timeout: str | None, state: str | None) -> int:
-    """Ends the daemon, and with it, gracefully, everything that it runs."""
+    """Ends the daemon and all that it runs.
+
+    Every process is stopped gracefully, within its grace period.
+    """
     timeout_s = seconds(timeout, "--timeout")
     with connect(state) as client:
         directory = client.state_dir

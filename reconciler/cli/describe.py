@@ -18,7 +18,10 @@ from reconciler.cli.show import age, escape, structured, table
 @click.argument("what", nargs=-1, required=True, metavar="KIND/NAME...")
 @state_option
 def describe_command(what: Sequence[str], state: str | None) -> None:
-    """All about an object: spec, status, conditions, workers, events."""
+    """Shows all about an object.
+
+    Spec, status, conditions, workers and events on one page.
+    """
     if len(what) == 2 and "/" not in what[0] + what[1]:
         what = [f"{what[0]}/{what[1]}"]
     with connect(state) as client:

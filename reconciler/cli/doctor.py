@@ -32,7 +32,10 @@ class Finding(NamedTuple):
 @click.command("doctor")
 @state_option
 def doctor_command(state: str | None) -> int:
-    """Checks this machine and the daemon; 1 when something needs mending."""
+    """Checks this machine and the daemon.
+
+    Ends with 1 when something needs mending.
+    """
     findings = list(checks(state_dir(state), state))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:

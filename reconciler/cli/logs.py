@@ -25,7 +25,10 @@ from reconciler.errors import ReconcilerError
 def logs_command(
     what: str, follow: bool, previous: bool, since: str | None, tail: int | None, raw: bool, state: str | None
 ) -> None:
-    """Shows output as it was written; on a terminal with control characters made visible."""
+    """Shows what workers and tasks wrote.
+
+    As it was written; on a terminal with control characters made visible.
+    """
     word, slash, name = what.partition("/")
     kind = plural(word) if slash else None
     if kind not in ("workers", "pools", "tasks"):

@@ -20,7 +20,10 @@ from reconciler.loading.problem import Problem, has_errors, in_order, render_con
 @click.option("--format", "form", type=click.Choice(["full", "concise"]), default="full", help="How problems look.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit code.")
 def validate_command(paths: Sequence[str], form: str, quiet: bool) -> int:
-    """Checks manifests, without a daemon: 0 valid, 1 not, 2 a path is not there."""
+    """Checks manifests, without a daemon.
+
+    Ends with 0 if they are valid, with 1 if not, with 2 if a path is not there.
+    """
     files, unread = _read(paths)
     count, found = _load(files)
     problems = in_order([*unread, *found])
@@ -40,7 +43,10 @@ def validate_command(paths: Sequence[str], form: str, quiet: bool) -> int:
 @click.option("--wait", is_flag=True, help="Until what was applied is ready.")
 @state_option
 def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | None) -> int:
-    """Applies manifests, all of them or none: created, configured, unchanged, pruned."""
+    """Applies manifests, all of them or none.
+
+    Says of each object whether it was created, configured, unchanged or pruned.
+    """
     files, unread = _read(paths)
     _, found = _load(files)
     problems = in_order([*unread, *found])

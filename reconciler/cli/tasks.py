@@ -84,10 +84,10 @@ def submit_command(
 def run_command(
     command: Sequence[str], pool: str | None, timeout: str | None, env: Sequence[str], raw: bool, state: str | None
 ) -> int:
-    """Runs a command as a task, once, and shows its output; the exit code is the command's.
+    """Runs a command as a task, once.
 
-    128+n when signal n ended it; 125 for failures of ours; 126 cannot be executed; 127 not found. An interrupt (^C)
-    cancels the task.
+    Its output is shown, and the exit code is its own: 128+n when signal n ended it; 125 for failures of ours; 126
+    cannot be executed; 127 not found. An interrupt (^C) cancels the task.
     """
     try:
         with connect(state) as client:
@@ -121,7 +121,9 @@ def run_command(
     "--state", "states", multiple=True, metavar="STATE|DIR", help="... in this state. Else the state directory."
 )
 def cancel_command(what: Sequence[str], pool: str | None, states: Sequence[str]) -> None:
-    """Cancels tasks: what waits never runs, what runs is ended gracefully.
+    """Cancels tasks.
+
+    What waits never runs; what runs is ended gracefully.
 
     \b
     reconciler cancel task/17

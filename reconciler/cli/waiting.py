@@ -39,7 +39,9 @@ def wait_command(
     quiet: bool,
     state: str | None,
 ) -> int:
-    """Waits for objects; for tasks until they have ended, for others until they are ready.
+    """Waits for a condition of objects.
+
+    Without --for: until tasks have ended, and others are ready.
 
     `wait task/ID` ends with the code of the command, 128+n when signal n ended it, 125 when it has none.
     """
