@@ -24,7 +24,7 @@ from .machine import Child
 class _Left:
     """An exited instance whose tree is not yet known to be gone."""
 
-    __slots__ = ("child", "escaped", "leaf", "session", "since", "stuck_said")
+    __slots__ = ("child", "escaped", "killed", "leaf", "session", "since", "stuck_said")
 
     def __init__(self, child: Child, session: int, leaf: str | None) -> None:
         self.child = child
@@ -32,6 +32,8 @@ class _Left:
         self.since = time.monotonic()
         self.stuck_said = False
         self.leaf = leaf
+        self.killed: set[tuple[int, int]] = set()
+        """(pid, start) of what was found: a dying process shows no token any more, and is not gone yet."""
         self.escaped: set[int] = set()
 
 
@@ -168,6 +170,9 @@ class Trees:
                 os.close(pidfd)
 
     def _whose(self, pid: int, stat: system.Stat, sessions: Mapping[int, _Left]) -> _Left | None:
+        for left in self._left.values():
+            if (pid, stat.start_ticks) in left.killed:
+                return left
         token = system.token_of(system.environ_of(pid))
         if token is not None:
             return self._left.get(token)
@@ -175,6 +180,7 @@ class Trees:
 
     def _found(self, left: _Left, pid: int, stat: system.Stat, busy: set[str]) -> None:
         busy.add(left.child.instance)
+        left.killed.add((pid, stat.start_ticks))
         if stat.group != left.child.pid:
             left.escaped.add(pid)
 
