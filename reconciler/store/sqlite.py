@@ -411,6 +411,7 @@ class SqliteTasks(MemoryTasks):
                 self._count(pool, state, number)
                 if not state.ended:
                     self._load_live(pool, state)
+            self._live = {number: self._live[number] for number in sorted(self._live)}
         finally:
             if collecting:
                 gc.enable()

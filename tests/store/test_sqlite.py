@@ -647,3 +647,16 @@ def test_a_list_of_tasks_says_what_runs_now_though_the_disk_says_it_waits(tmp_pa
         rest[0].id,
     ]
     assert all(record.spec for record in store.tasks.query())
+
+
+def test_a_list_of_tasks_is_in_the_order_of_ids_after_a_start_too(tmp_path, make, opened):
+    store = opened(tmp_path)
+    for number in range(12):
+        state = (TaskState.PENDING, TaskState.RETRYING, TaskState.SUCCEEDED)[number % 3]
+        make.task(store, pool="ab"[number % 2], state=state).attempts = number % 4
+    store.commit()
+    store.close()
+
+    store = opened(tmp_path)
+    assert [task.id for task in store.tasks.query()] == list(range(1, 13))
+    assert [task.id for task in store.tasks.query(limit=3, after_id=2)] == [3, 4, 5]
