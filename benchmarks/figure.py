@@ -70,6 +70,8 @@ class Measured(NamedTuple):
     goals: list[Goal]
     left_out: dict[str, str]
     """Subject -> why it was not measured."""
+    busy: float
+    """How much of the machine others used just before the measurements, in the worst of them; above 0.2 be wary."""
 
 
 class Figure(Protocol):
@@ -92,6 +94,7 @@ class Board:
         self._plan = plan
         self._values: dict[tuple[str, str, str], list[float]] = {}
         self._notes: dict[tuple[str, str], str] = {}
+        self._busy = 0.0
         self.left_out: dict[str, str] = {}
 
     def rounds(
@@ -109,9 +112,10 @@ class Board:
                 if name in self.left_out:
                     continue
                 busy = machine.wait_until_quiet()
+                self._busy = max(self._busy, busy)
                 say(
                     f"    round {number + 1}/{rounds} {name}"
-                    + (f" (machine {busy:.0%} busy before)" if busy > 0.2 else "")
+                    + (f" (machine {busy:.0%} busy before)" if busy > machine.QUIET else "")
                 )
                 try:
                     found = measure()
@@ -150,7 +154,7 @@ class Board:
         return mine / base if mine is not None and base else None
 
     def measured(self, goals: Sequence[Goal | None]) -> Measured:
-        return Measured(self.rows(), [goal for goal in goals if goal is not None], self.left_out)
+        return Measured(self.rows(), [goal for goal in goals if goal is not None], self.left_out, self._busy)
 
 
 def goal(text: str, value: float | None, must: float, aim: float, higher_is_better: bool = False) -> Goal | None:

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+QUIET = 0.2
+"""The share of the machine that others may use without spoiling a measurement."""
 WORK = Path("/var/tmp")
 """Where subjects keep their state while they are measured."""
 
@@ -151,7 +153,7 @@ def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = 60.0,
     return time.monotonic() - began
 
 
-def wait_until_quiet(share: float = 0.2, for_s: float = 0.3, deadline_s: float = 5.0) -> float:
+def wait_until_quiet(share: float = QUIET, for_s: float = 0.3, deadline_s: float = 5.0) -> float:
     """Waits for others on this machine to leave some air, but not for ever; how busy it was in the last look."""
     end = time.monotonic() + deadline_s
     while True:

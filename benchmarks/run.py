@@ -82,6 +82,8 @@ def _print(name: str, what: str, measured: Measured) -> None:
     for goal in measured.goals:
         bound = ">=" if goal.higher_is_better else "<="
         print(f"    goal: {goal.text}: {goal.value:.3g} (must {bound} {goal.must:g}, aim {goal.aim:g}): {goal.verdict}")
+    if measured.busy > machine.QUIET:
+        print(f"    others used up to {measured.busy:.0%} of the machine: measure again when it is quiet")
     for subject, reason in measured.left_out.items():
         print(f"    left out: {subject}: {reason}")
     sys.stdout.flush()
@@ -99,6 +101,7 @@ def _write(path: Path, facts: dict[str, object], quick: bool, found: dict[str, M
             "rows": [row._asdict() | {"median": row.median} for row in measured.rows],
             "goals": [goal._asdict() | {"verdict": goal.verdict} for goal in measured.goals],
             "leftOut": measured.left_out,
+            "busyBefore": round(measured.busy, 2),
         }
         for name, measured in found.items()
     }
