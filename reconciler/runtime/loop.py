@@ -21,7 +21,7 @@ from reconciler.clock import Clock
 from reconciler.controllers import pool as pool_controller
 from reconciler.controllers import tasks as tasks_controller
 from reconciler.controllers import worker as worker_controller
-from reconciler.controllers.base import Mode, Plan, World
+from reconciler.controllers.base import Lane, Mode, Plan, World
 from reconciler.crash import crash_point
 from reconciler.errors import ReconcilerError
 from reconciler.launcher.protocol import Message
@@ -200,6 +200,8 @@ class Loop:
                 log.warning("%s: %s; again at %s", key, error, at.strftime("%H:%M:%S"))
                 continue
             self.work.done(key)
+            if any(isinstance(action, Lane) for action in plan.actions):
+                self.work.add(Key("Queue", key.name))  # what was due before its lane was known has waited for it
             if plan.requeue_at is not None:
                 self.work.add_at(key, plan.requeue_at)
 
