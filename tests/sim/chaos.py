@@ -1,6 +1,6 @@
 """What goes wrong in one seed: which kinds of fault, when, and to whom. Swarm: each seed has some of them.
 
-    seed -> faults -> two pools of workers, one of tasks, clients -> a time of trouble -> peace -> converge
+seed -> faults -> two pools of workers, one of tasks, clients -> a time of trouble -> peace -> converge
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from reconciler.resources.pool import PoolSpec
 from tests.sim.world import World
 
 FAULTS = (
-    "cancels", "clock-steps", "crashes", "deletes", "disk-full", "edits", "escapees", "exits-unreadable",
+    "cancels", "clock-steps", "crashes", "deletes", "disk-full", "doubled-frames", "edits", "escapees", "exits-unreadable",
     "failing-starts", "freezes", "ignores-term", "instant-exits", "kill-controller", "kill-launcher", "lost-frames",
     "no-cgroup", "poison", "power-cut", "reboot", "shutdowns", "slow-starts", "slow-wire", "stuck", "unreadable",
 )  # fmt: skip
@@ -55,7 +55,9 @@ def slots(replicas: int, **fields: Any) -> PoolSpec:
 class Chaos:
     """The trouble of one seed."""
 
-    def __init__(self, seed: int, faults: Sequence[str] | None = None, trouble_s: float = TROUBLE_S, **parts: Any) -> None:
+    def __init__(
+        self, seed: int, faults: Sequence[str] | None = None, trouble_s: float = TROUBLE_S, **parts: Any
+    ) -> None:
         self.world = World(seed, faults_of(seed) if faults is None else faults, **parts)
         self._trouble_s = trouble_s
         self._chance = self.world.timeline.chance("chaos")
@@ -115,7 +117,9 @@ class Chaos:
 
     def _submit(self) -> None:
         chance, world = self._chance, self.world
-        command = chance.choice(("work", "work", "work", "poison", "long") if "poison" in world.faults else ("work", "long"))
+        command = chance.choice(
+            ("work", "work", "work", "poison", "long") if "poison" in world.faults else ("work", "long")
+        )
         fields: dict[str, Any] = {}
         if chance.random() < 0.6:
             self._keys += 1

@@ -1,9 +1,9 @@
 """What must hold, checked against what really happened on the simulated machine. Ids as in the house's list of invariants.
 
-    I1   never two live instances of one slot          I6   starts respect the backoff
-    I2   an acknowledged task is never lost            I9   revisions rise; observedGeneration <= generation; a watch has
-    I3   a completed task never runs again;                 neither gaps nor duplicates
-         one start for each (task, attempt)            I0   nothing runs that was not durable before
+I1   never two live instances of one slot          I6   starts respect the backoff
+I2   an acknowledged task is never lost            I9   revisions rise; observedGeneration <= generation; a watch has
+I3   a completed task never runs again;                 neither gaps nor duplicates
+     one start for each (task, attempt)            I0   nothing runs that was not durable before
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.errors import Gone
-from reconciler.policies import backoff
+from reconciler.policies.backoff import delay_s
 from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
@@ -98,7 +98,7 @@ class Checks:
             pool = self._disk.objects.get(("Pool", row.pool))
             if isinstance(pool, Pool) and pool.spec.tasks is not None:
                 rules = pool.spec.tasks.retry.backoff
-                wait_s = backoff.delay_s(attempt, rules, "") * (1 - 2 * rules.jitter)
+                wait_s = delay_s(attempt, rules, "") * (1 - 2 * rules.jitter)
                 self._waited(f"try {attempt} of task {number}", before, wait_s)
 
     def _worker_started(self, name: str, process: Process) -> None:
@@ -116,7 +116,8 @@ class Checks:
         if not isinstance(pool, Pool):
             return
         rules = pool.spec.restart.backoff
-        ran_s = (before.ended_us - before.started_us) / 1e6
+        unseen = before.voided or before.parent is None  # how long it ran nobody knows: until it was found to be gone
+        ran_s = ((self._timeline.now_us if unseen else before.ended_us) - before.started_us) / 1e6
         if ran_s >= rules.reset_after_s - 1 or self.clock_moved_at_us >= before.started_us:
             self._failures[uid] = 0  # how long it ran was measured on two clocks
         if before.voided or before.instance in self.asked_to_end:
@@ -124,7 +125,7 @@ class Checks:
         skipped = int(process.instance.rpartition(".")[2]) - int(before.instance.rpartition(".")[2]) - 1
         self._failures[uid] += 1
         if skipped == 0 and self._comparable(before):  # with a start in between that failed, its wait began later
-            wait_s = backoff.delay_s(self._failures[uid], rules, "") * (1 - 2 * rules.jitter)
+            wait_s = delay_s(self._failures[uid], rules, "") * (1 - 2 * rules.jitter)
             self._waited(f"{process.key} {process.instance}", before, wait_s)
 
     def _comparable(self, before: Process) -> bool:
@@ -171,7 +172,9 @@ class Checks:
                 self._fails("I9", f"revision {revision} of {key} comes after {self.watched}")
             self.watched = revision
             if (word == "ADDED") == (key in self.mirror):
-                self._fails("I9", f"the watch says {word} of {key}, which it {'has' if key in self.mirror else 'lacks'}")
+                self._fails(
+                    "I9", f"the watch says {word} of {key}, which it {'has' if key in self.mirror else 'lacks'}"
+                )
             if word == "DELETED":
                 del self.mirror[key]
             else:

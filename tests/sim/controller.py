@@ -19,7 +19,6 @@ from tests.sim.disk import Disk, DurableStore
 from tests.sim.timeline import ControllerClock, Timeline, Violation
 from tests.sim.wire import Wire
 
-
 TURNS_A_SECOND = 2_000
 """More than anything that happens here can need."""
 

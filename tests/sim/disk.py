@@ -1,7 +1,7 @@
 """What outlives every process: the image of the store, and the launcher's journal.
 
-    commit   all that is staged, or nothing; a crash before it leaves the image as it was, one after it does not undo it
-    journal  lines, as they would stand in the file
+commit   all that is staged, or nothing; a crash before it leaves the image as it was, one after it does not undo it
+journal  lines, as they would stand in the file
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Watcher(Protocol):
 class Host:
     """The process table."""
 
-    def __init__(self, timeline: Timeline, watcher: Watcher) -> None:
+    def __init__(self, timeline: Timeline, watcher: Watcher, pids: int = PIDS) -> None:
         self.boot = 1
         self.processes: dict[int, Process] = {}
         """Main processes by pid, zombies too."""
@@ -95,6 +95,7 @@ class Host:
         self._timeline = timeline
         self._watcher = watcher
         self._pids: set[int] = set()
+        self._most_pids = pids
         self._next_pid = 2
         self._identity = 0
         self._orphaned: list[Process] = []
@@ -211,9 +212,9 @@ class Host:
                 self._orphaned.append(process)
 
     def _pid(self) -> int:
-        for _ in range(PIDS):
+        for _ in range(self._most_pids):
             pid = self._next_pid
-            self._next_pid = 2 + (self._next_pid - 1) % PIDS
+            self._next_pid = 2 + (self._next_pid - 1) % self._most_pids
             if pid not in self._pids:
                 self._pids.add(pid)
                 return pid

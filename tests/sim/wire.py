@@ -1,7 +1,7 @@
 """The socketpair between controller and launcher: in order, with latency, and with the fate of what is under way.
 
-    controller dies   what it had sent still arrives (or is lost, where that is tried), then the launcher sees the end
-    launcher dies     nothing more arrives, and the controller sees the end
+controller dies   what it had sent still arrives (or is lost, where that is tried), then the launcher sees the end
+launcher dies     nothing more arrives, and the controller sees the end
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from tests.sim.timeline import Timeline
 
 
 class Wire:
-    """One life of a connection; `latency_s` and `loses` are asked for each frame."""
+    """One life of a connection; `latency_s` and `doubles` are asked for each frame, `loses` when the controller dies."""
 
-    def __init__(self, timeline: Timeline, latency_s: Callable[[], float], loses: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        latency_s: Callable[[], float],
+        loses: Callable[[], bool] = lambda: False,
+        doubles: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.to_launcher: Callable[[list[list[Any]]], None] | None = None
         self.to_controller: Callable[[list[list[Any]]], None] | None = None
         self.controller_gone: Callable[[], None] | None = None
@@ -24,6 +30,7 @@ class Wire:
         self._timeline = timeline
         self._latency_s = latency_s
         self._loses = loses
+        self._doubles = doubles
         self._lost = False
         self._up_at_us = self._down_at_us = 0
         self._up, self._down = Decoder(), Decoder()
@@ -61,7 +68,10 @@ class Wire:
 
     def _arrives_down(self, data: bytes) -> None:
         if self.to_controller is not None:
-            self.to_controller(list(self._down.feed(data)))
+            messages = list(self._down.feed(data))
+            self.to_controller(messages)
+            if self._doubles():
+                self.to_controller(messages)
 
     def _end_of_controller(self) -> None:
         if self.controller_gone is not None:

@@ -28,7 +28,7 @@ from tests.sim.checks import Checks
 from tests.sim.controller import Controller
 from tests.sim.disk import Disk, DurableStore
 from tests.sim.launcher import Launcher
-from tests.sim.machine import Host, Nature, Process
+from tests.sim.machine import PIDS, Host, Nature, Process
 from tests.sim.timeline import ControllerClock, Timeline, Violation
 from tests.sim.wire import Wire
 
@@ -60,13 +60,14 @@ class World:
         new_launcher: type[Launcher] = Launcher,
         new_controller: type[Controller] = Controller,
         new_store: type[DurableStore] = DurableStore,
+        pids: int = PIDS,
     ) -> None:
         self.timeline = Timeline(seed)
         self.faults = frozenset(faults)
         self.disk = Disk()
         self.checks = Checks(self.timeline, self.disk)
         self.disk.rows_written = self.checks.rows_written
-        self.host = Host(self.timeline, self.checks)
+        self.host = Host(self.timeline, self.checks, pids)
         self.launcher: Launcher | None = None
         self.controller: Controller | None = None
         self.desired: dict[str, PoolSpec] = {}
@@ -281,7 +282,7 @@ class World:
         return nature
 
     def new_wire(self) -> Wire:
-        return Wire(self.timeline, self._latency_s, self._loses)
+        return Wire(self.timeline, self._latency_s, self._loses, self._doubles)
 
     def _latency_s(self) -> float:
         if self.healed or "slow-wire" not in self.faults:
@@ -290,6 +291,9 @@ class World:
 
     def _loses(self) -> bool:
         return not self.healed and "lost-frames" in self.faults and self.timeline.chance("wire").random() < 0.5
+
+    def _doubles(self) -> bool:
+        return "doubled-frames" in self.faults and self.timeline.chance("wire").random() < 0.2
 
     def new_controller(self, wire: Wire) -> Controller:
         self._controllers += 1
