@@ -182,6 +182,7 @@ class Launcher:
         """Everything is being stopped from the records."""
         self._stopped_at: float | None = None
         self._started_ms = _wall_ms()
+        self._oom = system.spare_from_oom()
         self._verbs: dict[str, Callable[..., None]] = {
             "hello": self._hello, "list": self._list, "register": self._register, "lane": self._lane,
             "socket": self._socket, "unsocket": self._unsocket, "spawn": self._spawn, "recall": self._recall,
@@ -418,7 +419,9 @@ class Launcher:
                 self._start(child, self._prepared[request.template.id], request, 0)
             else:
                 number = self._journal.behind
-                self._failed(child, StartFailed("fork", number, f"the journal cannot be written: {os.strerror(number)}"))
+                self._failed(
+                    child, StartFailed("fork", number, f"the journal cannot be written: {os.strerror(number)}")
+                )
 
     def _start(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
         log = self._starter.null
@@ -445,6 +448,8 @@ class Launcher:
             if log != self._starter.null:
                 os.close(log)
         crash_point("launcher.after-spawn")
+        if self._oom is not None:
+            system.set_oom(pid, self._oom)
         self._machine.started(child, pid, _wall_ms(), system.identity_of(pid, child.pidfd))
         self._pids[pid] = child
         self._watch(child)

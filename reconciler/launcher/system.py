@@ -390,6 +390,37 @@ def own_children() -> list[int]:
         return [pid for pid in all_pids() if (found := stat_of(pid)) is not None and found.ppid == me]
 
 
+OOM_SCORE_ADJ = -900
+
+
+def spare_from_oom() -> bytes | None:
+    """Makes the kernel take any other process before this one when memory runs out, where that is allowed.
+
+    Returns what stood there before, which is what children are to have; None: nothing was changed.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+            before = file.read().strip()
+            file.write(b"%d" % OOM_SCORE_ADJ)
+    except PermissionError:
+        return None  # it takes CAP_SYS_RESOURCE
+    return before
+
+
+def set_oom(pid: int, score_adj: bytes) -> None:
+    """Gives a new child its own place in that order: it has inherited ours."""
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # it has ended already
+    try:
+        os.write(fd, score_adj)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(fd)
+
+
 def boot_id() -> str:
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()

@@ -81,9 +81,7 @@ class Controller:
         env = {"PATH": "/usr/bin:/bin", "TEST_MARK": self._mark, **fields.pop("env", {})}
         self.say(["register", name, {"argv": argv, "env": env, **fields}])
 
-    def spawn(
-        self, key: str, instance: str, template: str, argv: Any = None, env: Any = None, log: Any = None
-    ) -> None:
+    def spawn(self, key: str, instance: str, template: str, argv: Any = None, env: Any = None, log: Any = None) -> None:
         env = {"RECONCILER_INSTANCE": instance, **(env or {})}
         self.say(["spawn", [[key, instance, template, argv, env, log]]])
 

@@ -21,7 +21,12 @@ def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
     journal = _open(tmp_path)
     journal.append([["intent", "a"], ["pid", "ä\udcff"]])
     journal.append([["exit", 1]])
-    assert read(str(tmp_path), pytest.fail) == [["head", 1, "boot", 0], ["intent", "a"], ["pid", "ä\udcff"], ["exit", 1]]
+    assert read(str(tmp_path), pytest.fail) == [
+        ["head", 1, "boot", 0],
+        ["intent", "a"],
+        ["pid", "ä\udcff"],
+        ["exit", 1],
+    ]
 
 
 def test_a_file_that_never_was_has_no_records(tmp_path: Path) -> None:

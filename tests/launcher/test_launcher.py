@@ -215,7 +215,9 @@ def test_fault_P37_a_child_has_descriptors_0_1_2_and_no_other(house: Any) -> Non
     os.set_inheritable(write_end, True)
     house.start(close_fds=False)
     controller = house.controller()
-    program = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd'))); print(os.readlink('/proc/self/fd/0'))"
+    program = (
+        "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd'))); print(os.readlink('/proc/self/fd/0'))"
+    )
     controller.exit(controller.run("a", [*PYTHON, program], log="a.log"))
     os.close(read_end)
     os.close(write_end)
@@ -254,6 +256,45 @@ def test_fault_P39_a_child_has_its_own_session_umask_limits_and_environment(hous
     environ = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0"))
     assert set(environ) == {"PATH", "TEST_MARK", "MINE", "RECONCILER_INSTANCE"}
     assert environ["RECONCILER_INSTANCE"] == instance
+
+
+def test_fault_L4_the_launcher_is_the_last_to_go_when_memory_runs_out_and_its_children_are_not(
+    house: Any, wait_until: Any
+) -> None:
+    if not int(_status_of(os.getpid())["CapEff"], 16) >> 24 & 1:
+        pytest.skip("needs CAP_SYS_RESOURCE: only with it oom_score_adj can be lowered")
+    controller = house.up()
+    pid = controller.pid_of(controller.run("a", ["sleep", "1000"]))
+    parent = int(_status_of(pid)["PPid"])
+    mine = Path("/proc/self/oom_score_adj").read_text()
+    assert Path(f"/proc/{parent}/oom_score_adj").read_text() == "-900\n"
+    wait_until(lambda: Path(f"/proc/{pid}/oom_score_adj").read_text() == mine)
+
+
+def test_fault_L2_what_workers_write_after_the_death_of_the_launcher_is_not_lost(
+    house: Any, tmp_path: Path, wait_until: Any
+) -> None:
+    controller = house.up()
+    go = tmp_path / "go"
+    loop = f"echo before; until test -e {go}; do sleep 0.01; done; echo after; exec sleep 1000"
+    instance = controller.run("a", ["sh", "-c", loop], log="w/a/1.log")
+    pid = controller.pid_of(instance)
+    log = house.state / "logs" / "w" / "a" / "1.log"
+    wait_until(lambda: log.read_text() == "before\n")
+    house.kill()
+    go.touch()
+    wait_until(lambda: log.read_text() == "before\nafter\n")
+    assert os.path.exists(f"/proc/{pid}")
+
+
+def test_fault_L14_no_child_dies_with_its_parent(house: Any, tmp_path: Path, wait_until: Any) -> None:
+    ask = (
+        "import ctypes, sys; n = ctypes.c_int(-1); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); "
+        "open(sys.argv[1], 'w').write(str(n.value))"
+    )
+    controller = house.up()
+    controller.run("a", [sys.executable, "-c", ask, str(tmp_path / "signal")])
+    wait_until(lambda: (tmp_path / "signal").exists() and (tmp_path / "signal").read_text() == "0")
 
 
 def test_a_template_gives_the_umask(house: Any) -> None:
@@ -341,9 +382,7 @@ while True:
 """
 
 
-def test_sockets_are_held_by_name_and_passed_from_descriptor_3_on(
-    house: Any, tmp_path: Path, wait_until: Any
-) -> None:
+def test_sockets_are_held_by_name_and_passed_from_descriptor_3_on(house: Any, tmp_path: Path, wait_until: Any) -> None:
     controller = house.up()
     path = str(tmp_path / "web.sock")
     controller.say(["socket", "web", path], ["socket", "web", path], ["socket", "admin", "127.0.0.1:0"])
@@ -444,7 +483,9 @@ def test_what_waits_for_a_slot_goes_with_its_controller_and_what_runs_stays(hous
 # -- ending ----------------------------------------------------------------------------------------------------------
 
 
-def test_fault_P13_what_ignores_its_stop_signal_is_killed_with_its_whole_tree(house: Any, process_is_alive: Any) -> None:
+def test_fault_P13_what_ignores_its_stop_signal_is_killed_with_its_whole_tree(
+    house: Any, process_is_alive: Any
+) -> None:
     controller = house.up()
     program = "trap '' TERM; sleep 1000 & echo $!; wait; wait"
     instance = controller.run("a", ["sh", "-c", program], log="a.log")

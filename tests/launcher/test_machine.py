@@ -327,7 +327,13 @@ def _play(steps: list[tuple[str, int, int]]) -> tuple[Machine, list[Any]]:
 def _known(made: Machine) -> dict[str, Any]:
     """A restored child with a pid is INTENDED until it has been looked for."""
     return {
-        c.instance: (c.key, S.UP if c.state is S.INTENDED and c.pid else c.state, c.seq, c.pid if c.state is not S.ENDED else 0, c.exit)
+        c.instance: (
+            c.key,
+            S.UP if c.state is S.INTENDED and c.pid else c.state,
+            c.seq,
+            c.pid if c.state is not S.ENDED else 0,
+            c.exit,
+        )
         for c in made.children(*(state for state in S if state is not S.WAITING))
     }
 

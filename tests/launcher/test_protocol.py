@@ -45,7 +45,9 @@ def test_fault_L5_a_length_of_4_gb_ends_the_connection_before_anything_is_kept()
         list(Decoder().feed(b"\xff\xff\xff\xff"))
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[1]", b"[[]]", b"[[1]]", b"[", b"\xff", b'["list"]', b"null", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[1]", b"[[]]", b"[[1]]", b"[", b"\xff", b'["list"]', b"null", b"[" * 100_000]
+)
 def test_fault_L5_garbage_is_told_from_messages(body: bytes) -> None:
     with pytest.raises(FrameError):
         list(Decoder().feed(len(body).to_bytes(4, "little") + body))

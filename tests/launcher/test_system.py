@@ -45,9 +45,7 @@ def test_both_ways_start_the_same_process(starter: Starter) -> None:
         ([], "/", "resolve", errno.ENOENT),
     ],
 )
-def test_both_ways_fail_by_the_same_step(
-    starter: Starter, argv: list[str], cwd: str, step: str, number: int
-) -> None:
+def test_both_ways_fail_by_the_same_step(starter: Starter, argv: list[str], cwd: str, step: str, number: int) -> None:
     with pytest.raises(StartFailed) as failed:
         _start(starter, argv, cwd=cwd)
     assert (failed.value.step, failed.value.errno) == (step, number)
