@@ -23,10 +23,14 @@ from reconciler.errors import Forbidden, ReconcilerError, Unavailable, Unreachab
 TIMEOUT_S = 60.0
 """How long an answer may keep us waiting; longer waits are made of several requests."""
 _PATIENCE_S = 2.0
-"""How long a daemon that is just starting may refuse connections."""
+"""How long a daemon that is just starting may refuse connections, and a controller die over what is asked of it."""
 _LONG_POLL_S = 20.0
 _BATCH = 1000
 _BATCH_BYTES = 4 << 20
+
+
+class WentAway(Unreachable):
+    """The connection ended within an answer."""
 
 
 class Client:
@@ -178,6 +182,27 @@ class Client:
         query |= {"since": since} if since is not None else {}
         return self._stream(_path(kind, name, "logs"), query, timeout_s=None if follow else self._timeout_s)
 
+    def follow(
+        self, kind: str, name: str, previous: bool = False, tail: int | None = None, since: str | None = None
+    ) -> Iterator[bytes]:
+        """What comes, as bytes, over restarts of the controller; of a worker what was written meanwhile is left out."""
+        received = 0
+        while True:
+            skip = received
+            try:
+                for block in self.logs(kind, name, True, previous, tail, since):
+                    fresh = block[skip:]
+                    skip = max(0, skip - len(block))
+                    if fresh:
+                        received += len(fresh)
+                        yield fresh
+                return
+            except WentAway:
+                if lock_holder(self.state_dir) is None:
+                    raise
+            if kind != "tasks" or tail is not None or since is not None:
+                received, tail = 0, 0  # where we were cannot be told by a count of bytes
+
     def events(self, object_: str | None = None) -> dict[str, Any]:
         """The newest events, of one object if given."""
         return self._json("GET", _path("events"), {"for": object_} if object_ else {})
@@ -206,6 +231,16 @@ class Client:
         return found
 
     def _request(self, method: str, path: str, query: Any, body: bytes) -> bytes:
+        """One exchange. What only reads is asked again when the controller dies over it and its launcher lives on."""
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._once(method, path, query, body)
+            except WentAway:
+                if method != "GET" or time.monotonic() > deadline_s or lock_holder(self.state_dir) is None:
+                    raise
+
+    def _once(self, method: str, path: str, query: Any, body: bytes) -> bytes:
         wire = self._open()
         try:
             answer = b"".join(wire.exchange(method, path + _query(query), body, self._timeout_s))
@@ -300,7 +335,7 @@ class _Wire:
         except TimeoutError:
             raise Unreachable(f"the daemon has not answered within {timeout_s:.0f} s") from None
         except OSError as error:
-            raise Unreachable(f"the daemon went away: {error.strerror or error}") from None
+            raise WentAway(f"the daemon went away: {error.strerror or error}") from None
 
     def _head(self) -> tuple[int, dict[str, str]]:
         while b"\r\n\r\n" not in self._rest:

@@ -21,6 +21,7 @@ import re
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -435,10 +436,9 @@ class _Api:
             left_s = deadline_s - time.monotonic()
             if found["done"] or left_s <= 0:
                 return _json(views.encode(found).encode())
-            try:
-                await asyncio.wait_for(self._daemon.changed(), left_s)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):  # not wait_for: it would listen a moment too late
+                    await self._daemon.changed()
 
     def _all_done(self, pool: str | None) -> dict[str, Any]:
         pools = [pool] if pool is not None else [one.name for one in self._store.all(Pool)]
@@ -493,10 +493,9 @@ class _Api:
             while (left_s := look_at_s - time.monotonic()) > 0:
                 if self._over(key):
                     return False
-                try:
-                    await asyncio.wait_for(self._daemon.changed(), left_s)
-                except TimeoutError:
-                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left_s):
+                        await self._daemon.changed()
             return not self._over(key)
 
         return more

@@ -22,7 +22,9 @@ async def events(watcher: Watcher) -> AsyncIterator[bytes]:
     """What the client is sent, without end; a comment when there has been nothing for a while."""
     while True:
         try:
-            yield await asyncio.wait_for(watcher.next(), _KEEP_ALIVE_S)
+            async with asyncio.timeout(_KEEP_ALIVE_S):
+                block = await watcher.next()
+            yield block
         except TimeoutError:
             yield b": nothing new\n\n"
         except Gone as error:

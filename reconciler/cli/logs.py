@@ -37,7 +37,8 @@ def logs_command(
     with connect(state) as client:
         if kind != "pools":
             output = Output(raw)
-            for block in client.logs(kind, name, follow, previous, tail, since):
+            look = client.follow if follow else client.logs
+            for block in look(kind, name, previous=previous, tail=tail, since=since):
                 output.write(block)
             return
         client.get("pools", name)
@@ -63,7 +64,7 @@ def _together(
         output = Output(raw, f"{name}: ")
         rest = b""
         try:
-            for block in client.logs("workers", name, True, previous, tail, since):
+            for block in client.follow("workers", name, previous, tail, since):
                 whole, newline, rest = (rest + block).rpartition(b"\n")
                 with turn:
                     output.write(whole + newline)

@@ -96,7 +96,7 @@ def run_command(
             task = client.submit(chosen, wanted)["metadata"]["name"]
             try:
                 output = Output(raw)
-                for block in client.logs("tasks", task, follow=True):
+                for block in client.follow("tasks", task):
                     output.write(block)
                 status = client.wait([f"task/{task}"], "finished")["results"][0]["status"]
             except (KeyboardInterrupt, BrokenPipeError):

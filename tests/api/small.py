@@ -51,6 +51,7 @@ class SmallDaemon:
         self.store = MemoryStore(FixedClock().now)
         self.directory = directory
         self.full = False
+        self.stuck = False
         self.ended: list[tuple[bool, bool]] = []
         self.rescans = 0
         self.files: dict[Key, list[LogFile]] = {}
@@ -60,6 +61,8 @@ class SmallDaemon:
         if self.full:
             self.store.tasks.drop_new()
             raise StoreFull("the disk is full", "free some space")
+        if self.stuck:
+            await asyncio.get_running_loop().create_future()
         await asyncio.sleep(0)
         self.store.commit()
         self.wake()
@@ -205,16 +208,15 @@ class Served:
         (directory / "run").mkdir(mode=0o700)
         self.path = directory / "run" / "api.sock"
         self.daemon = SmallDaemon(directory)
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.bind(str(self.path))
+        self._sock.listen(64)
+
+    def start(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._serving: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(str(self.path))
-        sock.listen(64)
-        self._sock = sock
         self._thread.start()
         assert self._ready.wait(10)
 
@@ -231,6 +233,13 @@ class Served:
             self._loop.call_soon_threadsafe(self._serving.cancel)
             self._thread.join(5)
         assert not self._thread.is_alive()
+
+    def restart(self) -> None:
+        """As when a controller dies and the next one takes over the launcher's socket."""
+        kept = self._sock.dup()
+        self.stop()
+        self._sock = kept
+        self.start()
 
     def within(self, call: Callable[[], T]) -> T:
         """Runs it on the daemon's own thread."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -441,6 +442,61 @@ def test_requests_follow_one_another_on_one_connection(house: Any) -> None:
         for _ in range(3):
             sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"".join(answer(sock)).endswith(b"ok\n")
+
+
+@pytest.fixture
+def launcher_lives(house: Any) -> Iterator[None]:
+    with open(house.state / "launcher.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_wait_outlives_the_controller(house: Any, launcher_lives: None) -> None:
+    house.within(lambda: house.daemon.add_pool("web"))
+    found: list[Any] = []
+    with house.client() as client:
+        waiting = threading.Thread(target=lambda: found.append(client.wait(["pool/web"], "ready", 10)))
+        waiting.start()
+        house.until(lambda: house.daemon.waiting == 1)
+        house.restart()
+        house.until(lambda: house.daemon.waiting >= 1)
+        house.within(lambda: house.daemon.make_ready("web"))
+        waiting.join(10)
+    assert found[0]["done"]
+
+
+def test_output_of_a_task_is_whole_over_a_restart_of_the_controller(house: Any, launcher_lives: None) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True))
+    with house.client() as client:
+        client.submit("batch", {"command": ["a"]})
+        path = house.daemon.write(Key("Task", "1"), "1.log", b"one\n")
+        blocks = client.follow("tasks", "1")
+        assert next(blocks) == b"one\n"
+        house.restart()
+        with path.open("ab") as file:
+            file.write(b"two\n")
+        house.within(lambda: house.daemon.end_task(1))
+        assert b"".join(blocks) == b"two\n"
+
+
+def test_what_changes_something_is_never_sent_twice(house: Any, launcher_lives: None) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True))
+    house.daemon.stuck = True
+    failures: list[Exception] = []
+
+    def submit() -> None:
+        try:
+            with house.client() as client:
+                client.submit("batch", {"command": ["a"]})
+        except Unreachable as error:
+            failures.append(error)
+
+    submitting = threading.Thread(target=submit)
+    submitting.start()
+    house.until(lambda: house.daemon.live_task(1) is not None)
+    house.restart()
+    submitting.join(10)
+    assert len(failures) == 1 and len(list(house.daemon.store.tasks.live())) == 1
 
 
 def test_no_daemon_is_said_with_the_command_that_starts_one(tmp_path: Any) -> None:
