@@ -148,6 +148,15 @@ class Controller:
             self._look_whether_converged()
 
     def _from_launcher(self, messages: list[list[Any]]) -> None:
+        for message in messages:
+            if message[0] == "hello" and message[1] < protocol.OLDEST:
+                print(
+                    f"reconciler: the launcher speaks version {message[1]} of the protocol, the oldest understood here is"
+                    f" {protocol.OLDEST}\n  help: what runs keeps running; start the daemon again with `reconciler up`",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(EXIT_STATE_UNUSABLE)
         self.loop.receive(messages)
 
     def _launcher_gone(self, why: str) -> None:

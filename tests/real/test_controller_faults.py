@@ -188,6 +188,7 @@ def test_fault_C12_a_controller_without_descriptors_recovers(house: House) -> No
     eventually(house.serving, 10)
     house.living("web", 1)
     house.assert_single()
+    house.foreseen = "socket.accept() out of system resource"
 
 
 def _cpu_s(pid: int) -> float:
@@ -295,6 +296,9 @@ def test_fault_C16_after_a_reboot_nothing_is_believed_to_run(house: House, root:
         os.kill(pid, signal.SIGKILL)  # as a reboot would
     eventually(lambda: not any(alive(pid) for pid in pids))
 
+    for leaf in house.cgroup_leaves():
+        os.rmdir(leaf)
+
     boot_id = house.path / "boot_id"
     boot_id.write_text("00000000-1111-2222-3333-444444444444\n")
     boot_id.chmod(0o444)
@@ -368,10 +372,7 @@ def test_fault_C26_a_foreign_file_or_a_symlink_in_the_sockets_place_is_refused(h
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("version", [0, 99])
-def test_fault_C27_a_controller_that_meets_a_launcher_of_another_version_touches_nothing(
-    house: House, version: int
-) -> None:
+def test_fault_C27_a_controller_that_meets_too_old_a_launcher_says_so_and_touches_nothing(house: House) -> None:
     house.manifest("web", worker("ledger"))
     ours, its = socket.socketpair()
     api = socket.socket(socket.AF_UNIX)
@@ -388,15 +389,15 @@ def test_fault_C27_a_controller_that_meets_a_launcher_of_another_version_touches
     )
     its.close()
     about = {"pid": 1, "startedAt": 0, "bootId": "x", "controllerRestarts": 0, "containment": "none", "api": ""}
-    body = json.dumps([["hello", version, about]]).encode()
+    body = json.dumps([["hello", 0, about]]).encode()
     ours.sendall(struct.pack("<I", len(body)) + body)
     try:
         _, stderr = controller.communicate(timeout=15)
     finally:
         controller.kill()
         api.close()
-    assert controller.returncode not in (0, None)
-    assert str(version) in stderr and "Traceback" not in stderr, stderr
+    assert controller.returncode == 78  # the launcher does not try again
+    assert "version 0" in stderr and "reconciler up" in stderr and "Traceback" not in stderr, stderr
     ours.settimeout(1)
     received = b""
     while chunk := ours.recv(65536):
