@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.launcher import system
 from reconciler.launcher.protocol import frame
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -269,6 +270,17 @@ def test_fault_L4_the_launcher_is_the_last_to_go_when_memory_runs_out_and_its_ch
     mine = Path("/proc/self/oom_score_adj").read_text()
     assert Path(f"/proc/{parent}/oom_score_adj").read_text() == "-900\n"
     wait_until(lambda: Path(f"/proc/{pid}/oom_score_adj").read_text() == mine)
+
+
+def test_a_child_is_given_its_own_place_in_the_order_of_the_oom_killer() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        system.set_oom(child.pid, b"300")
+        assert Path(f"/proc/{child.pid}/oom_score_adj").read_text() == "300\n"
+    finally:
+        child.kill()
+        child.wait()
+    system.set_oom(child.pid, b"300")  # it has ended already: nothing to be done
 
 
 def test_fault_L2_what_workers_write_after_the_death_of_the_launcher_is_not_lost(
