@@ -30,8 +30,6 @@ class Died(BaseException):
 class Surroundings(Protocol):
     """What the world decides for a controller."""
 
-    boot_id: str
-
     def instant(self, name: str) -> bool: ...
 
     def new_store(self, clock: ControllerClock, before: Any) -> DurableStore: ...

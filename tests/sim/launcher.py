@@ -562,9 +562,9 @@ class Launcher:
 
     def _found(self, child: Child) -> Process | None:
         for process in self._host.living:
-            if process.alive and process.instance == child.instance:
-                if process.nature.readable or (self._world.containment and child.contain):
-                    return process
+            visible = process.nature.readable or (self._world.containment and child.contain)
+            if visible and process.alive and process.instance == child.instance:
+                return process
         return None
 
     def _candidates(self, child: Child) -> list[Process]:

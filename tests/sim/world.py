@@ -208,10 +208,6 @@ class World:
 
     # what the launcher and the controller ask the world
 
-    @property
-    def boot_id(self) -> str:
-        return self.host.boot_id
-
     def instant(self, name: str) -> bool:
         """Somebody passes that instant; True: it is the last."""
         self.passed[name] += 1
@@ -234,10 +230,7 @@ class World:
 
     def nature(self, key: str, argv: Sequence[str]) -> Nature:
         scripted = self.natures.get(key)
-        if scripted:
-            nature = scripted.popleft()
-        else:
-            nature = self._nature(key, argv)
+        nature = scripted.popleft() if scripted else self._nature(key, argv)
         if nature.fails is not None:
             self.checks.start_failed(key, nature.fails[0])
         return nature
