@@ -27,9 +27,11 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.api import views
 from reconciler.api.base import Daemon
@@ -108,7 +110,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         HTTPException: _by_status,
         Exception: _defect,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_Guard)])
 
 
 class MethodNotAllowed(ReconcilerError):
@@ -515,16 +517,23 @@ class _Api:
         return 0 if text is None else to_ms(self._clock.now()) - round(1000 * duration(text, "since"))
 
 
+class _Guard:
+    """Stands before every route, also those that are not there: nobody passes who may not call."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if may_call(scope["state"].get("caller")):
+            await self._app(scope, receive, send)
+            return
+        error = Forbidden("this socket is for root and the daemon's own user", "run it as that user, or with sudo")
+        answer = _json(views.encode(views.problem(error)).encode(), error.status, {"connection": "close"})
+        await answer(scope, receive, send)
+
+
 def _route(path: str, handler: Handler, *methods: str) -> Route:
-    """A route whose caller has been let in."""
-
-    async def guarded(request: Request) -> Response:
-        caller = request.scope["state"].get("caller")
-        if not may_call(caller):
-            raise Forbidden("this socket is for root and the daemon's own user", "run it as that user, or with sudo")
-        return await handler(request)
-
-    return Route(path, guarded, methods=list(methods))
+    return Route(path, handler, methods=list(methods))
 
 
 async def _foreseen(request: Request, error: ReconcilerError) -> Response:

@@ -36,7 +36,8 @@ def page(report: dict[str, Any]) -> str:
     )
     for source in report["sources"]:
         error = f" error: {source['error']}" if source.get("error") else ""
-        text += f"source      {escape(source['path'])}, applied {age(source.get('lastAppliedAt'))} ago{escape(error)}\n"
+        applied = f"applied {age(at)} ago" if (at := source.get("lastAppliedAt")) else "never applied"
+        text += f"source      {escape(source['path'])}, {applied}{escape(error)}\n"
     pools = report["pools"]
     if pools:
         lines = [

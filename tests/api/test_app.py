@@ -324,18 +324,23 @@ def test_fault_H1_another_user_is_refused(house: Any) -> None:
     for path in (house.state, house.path.parent):
         os.chmod(path, 0o755)
     os.chmod(house.path, 0o666)
+    requests = (b"GET /api/v1/pools", b"GET /nowhere", b"POST /api/v1/shutdown", b"BREW /", b"HEAD /healthz")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setuid(65534)
-            os.write(writer, house.raw(b"GET /api/v1/pools HTTP/1.1\r\nHost: x\r\n\r\n"))
+            for request in requests:
+                os.write(writer, house.raw(request + b" HTTP/1.1\r\nHost: x\r\n\r\n").split(b"\r\n")[0] + b"\n")
         finally:
             os._exit(0)
     os.close(writer)
     os.waitpid(pid, 0)
     with os.fdopen(reader, "rb") as answer:
-        assert answer.read().startswith(b"HTTP/1.1 403")
+        said = answer.read().splitlines()
+    assert len(said) == len(requests)
+    assert {line.split(b" ")[1] for line in said} <= {b"403", b"400"}  # 400: no method of HTTP
+    assert house.daemon.ended == []
 
 
 def test_fault_H3_a_body_beyond_the_limit_is_413(house: Any) -> None:
