@@ -319,7 +319,7 @@ class Launcher:
         if child.started_ms:
             how["started_ms"] = child.started_ms
         if child.log is not None:
-            how["log_bytes"] = self._logs.finish(child.log, child.lane is not None)
+            how["log_bytes"] = self._logs.size_bytes(child.log)
         self._machine.exited(child, how)
 
     def _reap(self, child: Child) -> None:
@@ -372,6 +372,7 @@ class Launcher:
         with self._starter.descriptors.lent():
             emptied = self._trees.sweep(self._pids)
         for child, escaped in emptied:
+            self._drop_empty_log(child, reuse=not escaped)
             if child.state in (S.EMPTYING, S.ACKED):
                 self._machine.emptied(child, escaped)
         if self._trees.pending():
@@ -382,6 +383,10 @@ class Launcher:
                     self._machine.stuck(child)
         if self._trees.strangers:
             self._keep_house()
+
+    def _drop_empty_log(self, child: Child, reuse: bool) -> None:
+        if child.lane is not None and child.log is not None and child.exit.get("log_bytes") == 0:
+            self._logs.drop(child.log, reuse)
 
     def _want_sweep(self) -> None:
         self._sweep_wanted = True
@@ -460,6 +465,7 @@ class Launcher:
 
     def _failed(self, child: Child, failure: StartFailed) -> None:
         self._exited(child, Exit(failed=[failure.step, failure.errno, failure.text]))
+        self._drop_empty_log(child, reuse=True)
         if child.contain:
             self._machine.emptied(child, 0)
 
@@ -858,6 +864,7 @@ class Launcher:
             how["pid"] = child.pid
         self._exited(child, how)
         if why == "reboot":
+            self._drop_empty_log(child, reuse=False)
             if child.contain:
                 self._machine.emptied(child, 0)
         else:
