@@ -57,6 +57,9 @@ _BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
 
 HEARTBEAT_S = 1.0
 
+MANY_RESTARTS = 3
+"""So many restarts of the controller, the last one a short while ago, are a problem to be shown."""
+
 
 class Controller:
     """The running daemon, as the API sees it."""
@@ -93,7 +96,7 @@ class Controller:
         await self._first_list.wait()
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(serve(create_app(self), self._api, self._serving)),
+                group.create_task(serve(create_app(self, self.clock), self._api, self._serving)),
                 group.create_task(self._rotation.run()),
                 group.create_task(self._heartbeat()),
                 group.create_task(self._first_looks()),
@@ -404,6 +407,9 @@ class Controller:
 
     def _problems(self) -> list[str]:
         found = [f"nothing can be made durable: {self.loop.degraded}"] if self.loop.degraded else []
+        restarts = self.loop.observer.launcher.get("controllerRestarts", 0)
+        if restarts >= MANY_RESTARTS and self.clock.now() - self._started_at < timedelta(minutes=10):
+            found.append(f"the controller has been started again {restarts} times; its output says why")
         found += [f"source {source.root}: {source.error}" for source in self.sources if source.error]
         for name, text in self.loop.observer.socket_failures.items():
             found.append(f"socket {name}: {text}")

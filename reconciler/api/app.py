@@ -66,7 +66,7 @@ from reconciler.resources.meta import NAME_PATTERN, Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, Pool
 from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
-from reconciler.store.base import Change, TaskRecord
+from reconciler.store.base import Change, StoreFull, TaskRecord
 
 BY_HAND = "apply"
 """The source of what was applied by command: nothing watches it, so its fields stay the operator's."""
@@ -200,6 +200,7 @@ class _Api:
             return await self._create(request, kind)
         if request.query_params.get("watch") == "true":
             return self._watch(request, kind)
+        await self._durable()
         if kind == "Task":
             return self._tasks(request)
         found: Sequence[Object] = self._store.all(STORED[kind])
@@ -211,9 +212,16 @@ class _Api:
             return await self._replace(request, kind, name)
         if request.method == "DELETE":
             return await self._delete(request, kind, name)
+        await self._durable()
         if kind == "Task":
             return _json(views.task(self._task(name)).encode())
         return _json(views.object_(self._object(kind, name)).encode())
+
+    async def _durable(self) -> None:
+        """What is shown must not be taken back by a crash: a revision that a client has seen never comes again."""
+        if self._store.staged:
+            with suppress(StoreFull):  # reading goes on while nothing can be written
+                await self._daemon.committed()
 
     def _tasks(self, request: Request) -> Response:
         query = request.query_params
