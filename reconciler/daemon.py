@@ -58,6 +58,11 @@ _BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
 
 HEARTBEAT_S = 1.0
 
+PING_AFTER_S = 2.0
+"""The launcher is asked whether it lives when nothing has been heard of it for so long."""
+SILENT_S = 4.0
+"""A launcher that has not answered for so long is stopped or stuck."""
+
 MANY_RESTARTS = 3
 """So many restarts of the controller, the last one a short while ago, are a problem to be shown."""
 
@@ -81,6 +86,8 @@ class Controller:
         self._converged = False
         self._waited_for = ""
         self._first_list = asyncio.Event()
+        self._heard_at = self.clock.monotonic()
+        self._pinged_at: float | None = None
         api_fd = int(os.environ["RECONCILER_API_FD"])
         self._api = socket.socket(fileno=api_fd)
         launcher = socket.socket(fileno=int(os.environ["RECONCILER_LAUNCHER_FD"]))
@@ -152,6 +159,7 @@ class Controller:
             self._look_whether_converged()
 
     def _from_launcher(self, messages: list[list[Any]]) -> None:
+        self._heard_at, self._pinged_at = self.clock.monotonic(), None
         for message in messages:
             if message[0] == "hello" and message[1] < protocol.OLDEST:
                 print(
@@ -230,6 +238,7 @@ class Controller:
         inode = os.stat(path).st_ino
         while True:
             await asyncio.sleep(HEARTBEAT_S)
+            self._ping()
             self._database.heartbeat()
             if self.loop.idle:
                 self._database.idle()
@@ -241,6 +250,12 @@ class Controller:
             log.warning("%s is gone: the controller starts again to serve on a new one", path)
             self.store.commit()
             os._exit(EXIT_START_ANOTHER)
+
+    def _ping(self) -> None:
+        now = self.clock.monotonic()
+        if self._pinged_at is None and now - self._heard_at >= PING_AFTER_S:
+            self._pinged_at = now
+            self._link.send([["ping"]])
 
     # what the API asks for
 
@@ -412,6 +427,10 @@ class Controller:
         if restarts >= MANY_RESTARTS and self.clock.now() - self._started_at < timedelta(minutes=10):
             found.append(f"the controller has been started again {restarts} times; its output says why")
         found += [f"source {source.root}: {source.error}" for source in self.sources if source.error]
+        silent_s = 0.0 if self._pinged_at is None else self.clock.monotonic() - self._pinged_at
+        if silent_s >= SILENT_S:
+            pid = self.loop.observer.launcher.get("pid")
+            found.append(f"LauncherUnresponsive: the launcher (pid {pid}) has not answered for {silent_s:.0f} s")
         for name, text in self.loop.observer.socket_failures.items():
             found.append(f"socket {name}: {text}")
         found += self._rotation.problems
@@ -481,6 +500,9 @@ async def _run(options: argparse.Namespace) -> None:
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A defect in a callback ends the controller: workers live on, the launcher starts the next one."""
     error = context.get("exception")
+    if isinstance(error, OSError) and context["message"].startswith("socket.accept()"):
+        log.warning("no client can be let in for a second: %s", error)  # asyncio waits, then tries again
+        return
     print(f"reconciler: {context['message']}", file=sys.stderr)
     if error is not None:
         traceback.print_exception(error)

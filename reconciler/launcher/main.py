@@ -186,7 +186,7 @@ class Launcher:
         self._verbs: dict[str, Callable[..., None]] = {
             "hello": self._hello, "list": self._list, "register": self._register, "lane": self._lane,
             "socket": self._socket, "unsocket": self._unsocket, "spawn": self._spawn, "recall": self._recall,
-            "signal": self._obey_signal, "ack": self._ack, "serving": self._serving, "terminate": self._asked_to_end, "finish": self._finish,
+            "signal": self._obey_signal, "ack": self._ack, "ping": self._ping, "serving": self._serving, "terminate": self._asked_to_end, "finish": self._finish,
         }  # fmt: skip
         self._epoll = select.epoll()
         self._epoll.register(signals.fd, select.EPOLLIN)
@@ -717,6 +717,9 @@ class Launcher:
 
     def _ack(self, controller: _Controller, seq: int) -> None:
         self._machine.ack(int(seq))
+
+    def _ping(self, controller: _Controller) -> None:
+        self._send(controller, [["pong"]])
 
     def _serving(self, controller: _Controller) -> None:
         controller.serving = True

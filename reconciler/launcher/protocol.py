@@ -16,6 +16,7 @@
       ["ack", seq]                                       exit records up to seq are durable here: forget them
       ["serving"]                                        this controller is up: forget the restart backoff
       ["terminate"]                                      as SIGTERM to the launcher: also a controller that dies is no way back
+      ["ping"]                                           answered by "pong": the other side lives
       ["finish", code]                                   end the launcher with this exit code; what runs keeps running
 
     launcher -> controller
@@ -30,6 +31,7 @@
       ["socketFailed", name, errno, text]
       ["terminate", count]                               SIGTERM or SIGINT came for the n-th time
       ["rescan"]                                         SIGHUP came
+      ["pong"]                                           to a "ping"
 
 A spawn with a (key, instance) that the launcher knows, running or ended but unacknowledged, starts nothing: asked twice,
 run once. A spawn whose key is held by another live instance is answered with "blocked".
