@@ -68,11 +68,14 @@ class Executor:
         """Asks for a start that is recorded and of which the launcher has never heard: the same instance, so harmless."""
         self._ask(worker, worker.status.instance, worker.status.template_hash, world, now)
 
-    def withdraw(self, keys: set[str]) -> None:
-        """Takes starts back that have not been let out: what they start could not be made durable."""
+    def withdraw(self, keys: set[str]) -> set[str]:
+        """Takes back starts that have not been let out, because they could not be made durable; returns whose."""
+        taken: set[str] = set()
         for message in self.outbox:
             if message[0] == "spawn":
+                taken |= {item[0] for item in message[1]} & keys
                 message[1][:] = [item for item in message[1] if item[0] not in keys]
+        return taken
 
     def _act(self, action: Action, world: World, now: datetime) -> None:
         match action:

@@ -129,9 +129,15 @@ class Loop:
             self._wake()
 
     def _recall(self, ids: Sequence[int]) -> None:
-        """Asks the launcher to give back claimed tasks that may not have begun."""
-        if ids:
-            self._link.send([["recall", [task_key(task_id) for task_id in ids]]])
+        """Takes back claimed tasks that may not have begun: from the outbox, or from the launcher, if it agrees."""
+        keys = [task_key(task_id) for task_id in ids]
+        unsent = self.executor.withdraw(set(keys)) if self.executor.outbox else set()
+        for task_id, key in zip(ids, keys, strict=True):
+            found = self.queues.find(task_id) if key in unsent else None
+            if found is not None:
+                found[0].give_back(found[1])
+        if len(unsent) < len(keys):
+            self._link.send([["recall", [key for key in keys if key not in unsent]]])
 
     # the turn
 

@@ -71,6 +71,7 @@ class Checks:
 
     def ended(self, process: Process) -> None:
         """A main process has ended."""
+        process.clocks_apart_us = abs(self._timeline.wall_offset_us - self.clock_offset_us)
         how = "reboot" if process.voided else str(process.status)
         self._timeline.say(f"end   {process.key} {process.instance} pid {process.pid} {how}")
 
@@ -140,7 +141,7 @@ class Checks:
                 process.voided = True
 
     def _waited(self, what: str, before: Process, wait_s: float) -> None:
-        apart_s = abs(self._timeline.wall_offset_us - self.clock_offset_us) / 1e6
+        apart_s = before.clocks_apart_us / 1e6
         if apart_s <= APART_S:  # so little cannot be told from the time a message takes
             wait_s -= apart_s
         waited_s = (self._timeline.now_us - before.ended_us) / 1e6

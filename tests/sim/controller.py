@@ -5,7 +5,7 @@ It can die at every instant that matters: before and after a COMMIT, before and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from reconciler.backends.base import Account
@@ -96,10 +96,7 @@ class Controller(Daemon):
         self.store = self._world.new_store(self.clock, self._passes)  # type: ignore[assignment,arg-type]
         self.loop = Loop(self.store, self, SimulatedHost(), self.clock, self._wake)
         self.up = True
-        try:
-            self.send([["hello", VERSION], ["list"]])
-        except Died as death:
-            self.kill(str(death))
+        self.does(lambda: self.send([["hello", VERSION], ["list"]]))
         self._wake()
 
     # the link to the launcher
@@ -200,7 +197,14 @@ class Controller(Daemon):
             self.send([["finish", code]])
             self._timeline.after(0.2, self.kill, "it has finished")
 
-    # clients
+    # clients and sources
+
+    def does(self, call: Callable[[], None]) -> None:
+        """Does something outside a turn, in which it may die."""
+        try:
+            call()
+        except Died as death:
+            self.kill(str(death))
 
     def submits(self, pool: str, submissions: Sequence[Submission], answer: Any) -> None:
         """A client submits; `answer(records or None)` comes when they are durable, or refused, or never."""
@@ -208,10 +212,14 @@ class Controller(Daemon):
 
     def client_calls(self, call: Any, answer: Any) -> None:
         """Does it, and answers after the commit; the caller handles refusals."""
-        try:
+        result: Any = None
+
+        def keep() -> None:
+            nonlocal result
             result = call()
-        except Died as death:
-            self.kill(str(death))
+
+        self.does(keep)
+        if not self.alive:
             return
 
         def done() -> None:

@@ -336,8 +336,10 @@ class World:
     def _look(self) -> None:
         """The source is applied, as far as it can be."""
         controller = self._serving
-        if controller is None or controller.loop.world.mode is not Mode.RUNNING:
-            return
+        if controller is not None and controller.loop.world.mode is Mode.RUNNING:
+            controller.does(lambda: self._apply(controller))
+
+    def _apply(self, controller: Controller) -> None:
         store, now = controller.store, controller.clock.now()
         for pool in store.all(Pool):
             if pool.name not in self.desired and pool.metadata.deleted_at is None:
