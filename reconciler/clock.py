@@ -22,6 +22,10 @@ class Clock(Protocol):
         """Seconds since some point; never jumps."""
         ...
 
+    def wall_ahead_ms(self) -> int:
+        """How far the wall clock, as other processes read it, is ahead of `now`: it has been set, or the host slept."""
+        ...
+
 
 class SystemClock:
     """Wall time anchored once to the monotonic clock, so that `now` advances evenly.
@@ -45,3 +49,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def wall_ahead_ms(self) -> int:
+        return round((time.time() - time.monotonic() - self._offset_s) * 1000)

@@ -145,7 +145,7 @@ class Loop:
         """One turn."""
         now = self._clock.now()
         inbox, self._inbox = self._inbox, []
-        if self.observer.take(inbox, now):
+        if self.observer.take(inbox, now, self._clock.wall_ahead_ms() if inbox else 0):
             self.wants_rescan = True
         if self.observer.settled:
             self._settle(now)

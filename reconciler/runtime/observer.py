@@ -32,10 +32,6 @@ from reconciler.store.base import Store, TaskRecord
 _SIGNAL_NAMES = {number.value: number.name for number in signals.Signals}
 
 
-APART_MS = 5_000
-"""What the launcher tells of a moment ago is no further from our clock, unless the wall clock has been set."""
-
-
 class Observer:
     """The only writer of what is known of processes."""
 
@@ -60,6 +56,7 @@ class Observer:
         """What the launcher said of itself."""
         self.socket_failures: dict[str, str] = {}
         self._now = datetime.min
+        self._wall_ahead_ms = 0
         self._touched: set[str] = set()
 
     @property
@@ -67,9 +64,9 @@ class Observer:
         """Whether the launcher's list has been written down: before that nothing may be planned."""
         return self._settled
 
-    def take(self, messages: Sequence[Sequence[Any]], now: datetime) -> bool:
+    def take(self, messages: Sequence[Sequence[Any]], now: datetime, wall_ahead_ms: int = 0) -> bool:
         """Writes the messages of a turn down; True when one of them was a request to look at the sources again."""
-        self._now = now
+        self._now, self._wall_ahead_ms = now, wall_ahead_ms
         rescan = False
         children: list[Any] | None = None
         for message in messages:
@@ -154,9 +151,9 @@ class Observer:
     def _our_ms(self, ms: int) -> int:
         """A moment of the launcher's on our clock: it reads the wall clock, which may have been set since we began."""
         now_ms = to_ms(self._now)
-        if not self._settled:
-            return min(ms, now_ms)  # it may be of long ago
-        return ms if abs(now_ms - ms) <= APART_MS else now_ms
+        after_ms = ms - self._wall_ahead_ms
+        nearer_ms = ms if abs(now_ms - ms) < abs(now_ms - after_ms) else after_ms  # read before it was set, or after
+        return min(nearer_ms, now_ms)
 
     def _worker_exited(self, name: str, instance: str, exit_: Exit) -> None:
         worker = self._worker(name, instance)
@@ -176,7 +173,7 @@ class Observer:
         )
         if "failed" in exit_:
             last = last.changed(message=self._why_no_start(worker.spec.pool, status.template_hash, exit_["failed"]))
-        nothing_lives = "failed" in exit_ or exit_.get("unknown") in ("reboot", "lost")
+        nothing_lives = "failed" in exit_ or exit_.get("unknown") == "reboot"
         changes: dict[str, Any] = {
             "process": Process.NONE if nothing_lives else Process.EMPTYING,
             "pid": None if nothing_lives else status.pid,
@@ -298,6 +295,7 @@ class Observer:
                 self._set(worker, status.changed(process=Process.NONE, pid=None, stuck=False))
             else:  # it ran, and the launcher has neither the child nor its end
                 self._worker_exited(worker.name, status.instance, self._gone)
+                self._emptied(f"worker/{worker.name}", status.instance, 0)
         for queue in self._queues:
             for record in list(queue.live.values()):
                 if record.claim and (f"task/{record.id}", queue.instance(record)) not in known:

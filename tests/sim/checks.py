@@ -23,7 +23,8 @@ from tests.sim.machine import Process
 from tests.sim.timeline import Timeline, Violation
 
 TOLERANCE_S = 0.003
-APART_S = 5.0
+UNDER_WAY_S = 10.0
+"""So long a word of the launcher can be under way here to a controller that is stopped."""
 
 
 class Checks:
@@ -42,6 +43,8 @@ class Checks:
         self.mirror: dict[Key, Object] = {}
         """What a watcher knows."""
         self.watched = 0
+        self.clock_stepped_at_us = -1
+        """When the wall clock was last set."""
         self.clock_offset_us = 0
         """Of the newest controller's clock."""
         self._timeline = timeline
@@ -51,6 +54,7 @@ class Checks:
         self._ends: dict[int, TaskState] = {}
         self._last: dict[str, Process] = {}
         self._failures: dict[str, int] = {}
+        self._templates: dict[str, str] = {}
 
     # the machine
 
@@ -71,13 +75,21 @@ class Checks:
 
     def ended(self, process: Process) -> None:
         """A main process has ended."""
-        process.clocks_apart_us = abs(self._timeline.wall_offset_us - self.clock_offset_us)
         how = "reboot" if process.voided else str(process.status)
         self._timeline.say(f"end   {process.key} {process.instance} pid {process.pid} {how}")
 
-    def start_failed(self, key: str, instance: str) -> None:
-        """A start has failed, as the launcher was told."""
+    def start_failed(self, key: str, instance: str, template: str) -> None:
+        """A start of that template has failed, as the launcher was told."""
         self._timeline.say(f"no start of {key} {instance}")
+        self._another_template(instance.partition(".")[0], template)
+
+    def _another_template(self, uid: str, template: str) -> bool:
+        """Whether the slot's start before was of another template (or there was none): then its failures are forgotten."""
+        before = self._templates.get(uid)
+        self._templates[uid] = template
+        if before != template:
+            self._failures[uid] = 0
+        return before != template
 
     def _try_started(self, number: int, process: Process) -> None:
         attempt = int(process.instance.rpartition(".")[2])
@@ -110,15 +122,14 @@ class Checks:
         uid = process.instance.partition(".")[0]
         before = self._last.get(uid)
         self._last[uid] = process
-        if before is None or before.template != process.template:
-            self._failures[uid] = 0
+        if self._another_template(uid, process.template) or before is None:
             return
         pool = self._disk.objects.get(("Pool", worker.spec.pool))
         if not isinstance(pool, Pool):
             return
         rules = pool.spec.restart.backoff
         unseen = before.voided or before.parent is None  # how long it ran nobody knows: until it was found to be gone
-        ran_s = ((self._timeline.now_us if unseen else before.ended_us) - before.started_us) / 1e6
+        ran_s = ((self._timeline.now_us if unseen else before.noted_us) - before.started_us) / 1e6
         if ran_s >= rules.reset_after_s - 1 or self.clock_moved_at_us >= before.started_us:
             self._failures[uid] = 0  # how long it ran was measured on two clocks
         if before.voided or before.instance in self.asked_to_end:
@@ -131,7 +142,9 @@ class Checks:
 
     def _comparable(self, before: Process) -> bool:
         """Whether the wait since that end was measured on one clock."""
-        return not before.alive and not before.voided and self.clock_moved_at_us < before.started_us
+        stepped_s = (self.clock_stepped_at_us - before.ended_us) / 1e6
+        under_way = 0 <= stepped_s <= UNDER_WAY_S
+        return not (before.alive or before.voided or under_way) and self.clock_moved_at_us < before.started_us
 
     def host_goes_down(self) -> None:
         """An end that had not been written down is, afterwards, one by the reboot."""
@@ -141,9 +154,6 @@ class Checks:
                 process.voided = True
 
     def _waited(self, what: str, before: Process, wait_s: float) -> None:
-        apart_s = before.clocks_apart_us / 1e6
-        if apart_s <= APART_S:  # so little cannot be told from the time a message takes
-            wait_s -= apart_s
         waited_s = (self._timeline.now_us - before.ended_us) / 1e6
         if waited_s < wait_s - TOLERANCE_S:
             self._fails("I6", f"{what} starts {waited_s:.3f} s after the end of {before.instance}, not {wait_s:.3f} s")

@@ -47,6 +47,8 @@ class Surroundings(Protocol):
 
     def nature(self, key: str, argv: Sequence[str]) -> Nature: ...
 
+    def start_fails(self, key: str, instance: str, template: str) -> None: ...
+
     def instant(self, name: str) -> bool:
         """The launcher passes this instant; True: it is killed there."""
         ...
@@ -166,6 +168,7 @@ class Launcher:
                 self._look_at_unseen(child, self._timeline.now_us + round(UNSEEN_WITHIN_S * 1e6))
             else:
                 process = self._processes[child.instance]
+                process.noted_us = self._timeline.now_us
                 self._exited(child, Exit(pid=child.pid, **process.status))  # type: ignore[typeddict-item]
                 exited.append(child)
         if exited:
@@ -187,10 +190,12 @@ class Launcher:
             request = child.request
             assert request is not None
             if not written:
+                self._world.start_fails(child.key, child.instance, request.template.id)
                 self._failed(child, ("fork", errno.ENOSPC, "the journal cannot be written"))
                 continue
             nature = self._nature(child, request)
             if nature.fails is not None:
+                self._world.start_fails(child.key, child.instance, request.template.id)
                 self._failed(child, nature.fails)
                 continue
             process = self._host.start(

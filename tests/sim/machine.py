@@ -65,8 +65,8 @@ class Process:
     killed: bool = False
     escaped: list[int] = field(default_factory=list)
     """Pids of escapees that live."""
-    clocks_apart_us: int = 0
-    """How far the wall clock and the controller's were apart when it ended."""
+    noted_us: int = 0
+    """When its launcher took note of the end."""
     voided: bool = False
     """The host went down under it."""
 

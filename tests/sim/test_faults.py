@@ -93,6 +93,21 @@ def test_fault_C2_a_start_whose_answer_got_lost_is_not_repeated() -> None:
     assert world.worker("web-0").status.process is Process.UP
 
 
+def test_fault_C8_what_is_deleted_while_the_disk_is_full_goes_when_there_is_room() -> None:
+    world = house()
+    world.declare("batch", slots(1))
+    order = acknowledged(world, world.submit("batch", ["poison"]))
+    world.run_until(lambda: world.task(order).state is TaskState.RETRYING)
+    world.disk.full = True
+    world.run(3)
+    world.withdraw("batch")  # the start of the next try waits for the disk: the launcher has never heard of it
+    world.run(3)
+    world.disk.full = False
+    assert ended(world, order) is TaskState.CANCELLED
+    world.converge(10)
+    assert starts_of(world, "task/") == 1
+
+
 @pytest.mark.parametrize("seconds", [-3600.0, 3600.0, -315_360_000.0, 315_360_000.0])
 def test_fault_C14_a_step_of_the_wall_clock_shortens_no_wait_and_ends_no_task(seconds: float) -> None:
     world = house()

@@ -90,3 +90,6 @@ class ControllerClock:
 
     def monotonic(self) -> float:
         return self._timeline.now_us / 1e6
+
+    def wall_ahead_ms(self) -> int:
+        return (self._timeline.wall_offset_us - self.offset_us) // 1000

@@ -176,6 +176,7 @@ class World:
         """Somebody sets the wall clock."""
         self.timeline.say(f"the wall clock is moved by {seconds} s")
         self.timeline.wall_offset_us += round(seconds * 1e6)
+        self.checks.clock_stepped_at_us = self.timeline.now_us
 
     def arm(self, instant: str, nth: int = 1) -> None:
         """Kills whoever passes that instant for the n-th time from now."""
@@ -230,10 +231,10 @@ class World:
 
     def nature(self, key: str, argv: Sequence[str]) -> Nature:
         scripted = self.natures.get(key)
-        nature = scripted.popleft() if scripted else self._nature(key, argv)
-        if nature.fails is not None:
-            self.checks.start_failed(key, nature.fails[0])
-        return nature
+        return scripted.popleft() if scripted else self._nature(key, argv)
+
+    def start_fails(self, key: str, instance: str, template: str) -> None:
+        self.checks.start_failed(key, instance, template)
 
     def _nature(self, key: str, argv: Sequence[str]) -> Nature:
         chance = self.timeline.chance("nature")
