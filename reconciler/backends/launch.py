@@ -69,6 +69,15 @@ def task_log(task_id: int, attempt: int) -> str:
     return f"t/{task_id // 1000}/{task_id}.{attempt}.log"
 
 
+def socket_name(pool: str, name: str) -> str:
+    """Under what name the launcher holds a socket of a pool."""
+    return f"{pool}/{name}"
+
+
+def _template_id(pool: str, template_hash: str) -> str:
+    return f"{pool}@{template_hash}"
+
+
 class Starts:
     """Makes the messages of starts; remembers which templates this launcher has been told."""
 
@@ -137,6 +146,10 @@ class Starts:
             items.append([task_key(task_id), instance, template, spec["command"], env, task_log(task_id, attempt)])
         return [["spawn", items]]
 
+    def forget(self, pool: str, template_hash: str) -> None:
+        """The revision is gone: a later one of the same content is told, and its sockets are bound, anew."""
+        self._registered.pop(_template_id(pool, template_hash), None)
+
     def knows_lane(self, pool: str) -> bool:
         """Whether the launcher has been told of the pool's slots."""
         return pool in self._lanes
@@ -160,9 +173,9 @@ class Starts:
     def _register(
         self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
     ) -> tuple[str, list[Message]]:
-        id_ = f"{pool}@{template_hash}"
+        id_ = _template_id(pool, template_hash)
         account = self._host.account(template.user)
-        sockets = [f"{pool}/{socket.name}" for socket in template.sockets]
+        sockets = [socket_name(pool, socket.name) for socket in template.sockets]
         fields = protocol.Template(
             id=id_,
             argv=[],
@@ -180,7 +193,9 @@ class Starts:
         if self._registered.get(id_) == fields:
             return id_, []
         self._registered[id_] = fields
-        messages: list[Message] = [["socket", f"{pool}/{socket.name}", socket.listen] for socket in template.sockets]
+        messages: list[Message] = [
+            ["socket", socket_name(pool, socket.name), socket.listen] for socket in template.sockets
+        ]
         messages.append(["register", id_, fields])
         return id_, messages
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.backends.base import Host, Link
-from reconciler.backends.launch import StartError, Starts, task_key, worker_key
+from reconciler.backends.launch import StartError, Starts, socket_name, task_key, worker_key
 from reconciler.controllers.base import (
     Action,
     Cleanup,
@@ -35,6 +35,7 @@ from reconciler.resources.event import event
 from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
+from reconciler.resources.revision import Revision
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker, WorkerSpec
 from reconciler.runtime.observer import Observer
@@ -90,6 +91,8 @@ class Executor:
                 gone = self._store.remove(key)
                 if isinstance(gone, Worker):
                     self._host.remove_logs([f"w/{gone.metadata.uid}"])
+                if isinstance(gone, Revision):
+                    self._close_sockets(gone)
             case SetSpec(key=key, spec=spec, reason=reason, free_ports=names):
                 current = self._store.get(STORED[key.kind], key.name)
                 if current is not None:
@@ -137,6 +140,19 @@ class Executor:
             self.outbox += self._starts.worker(pool, worker, instance, template_hash, template)
         except StartError as error:
             self._observer.start_failed(worker.name, instance, error.step, error.errno, error.message, to_ms(now))
+
+    def _close_sockets(self, gone: Revision) -> None:
+        """Sockets that no other revision of the pool has are held no longer."""
+        pool = gone.spec.pool
+        kept = {
+            socket.name
+            for revision in self._store.owned_by(Key("Pool", pool), Revision)
+            for socket in revision.spec.template.sockets
+        }
+        for socket in gone.spec.template.sockets:
+            if socket.name not in kept:
+                self.outbox.append(["unsocket", socket_name(pool, socket.name)])
+        self._starts.forget(pool, gone.spec.template_hash)
 
     def _clean(self, key: Key, files: Sequence[str], world: World) -> list[str]:
         worker = world.get(Worker, key.name)
