@@ -832,7 +832,8 @@ class Launcher:
         self._machine.skip_numbers()
         rebooted = self._machine.boot_id != self._boot_id
         carriers: dict[str, list[int]] | None = None
-        for child in self._machine.children(S.INTENDED):
+        # those with a pid first: what is known to be one cannot be mistaken for another
+        for child in sorted(self._machine.children(S.INTENDED), key=lambda child: not child.pid):
             if rebooted:
                 self._gone(child, "reboot")
                 continue
@@ -879,7 +880,7 @@ class Launcher:
         found = adoption.unrecorded(child, carriers, self._trees.members(child), self._starter.open_pidfd)
         if found is not None:
             self._adopted(child, found)
-        elif adoption.candidates(child):
+        elif any(pid not in self._pids for pid in adoption.candidates(child)):
             self._machine.hold(child)
             self._later(BLOCKED_AGAIN_S, self._settle_again, child)
         else:
