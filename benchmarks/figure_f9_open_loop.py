@@ -17,12 +17,12 @@ WHAT = "1,000 x `true` a second offered for 60 s in batches of 10; from the inte
 RATE_PER_S = 1000
 SECONDS = 60
 SLOTS = 16
-SAMPLE_EVERY = 10
+SAMPLE_EVERY = 20
 HERE = Path(__file__).resolve().parent
 ENDED = "to its end"
 """Until the process had ended: `finishedAt`, whole milliseconds. The floor: until the end was on the disk."""
 SEEN = "to its end seen"
-"""Until a client's long poll said so, which it does after the COMMIT; one task of a hundred."""
+"""Until a client's long poll said so, which it does after the COMMIT; one task of 200."""
 ACKNOWLEDGED = "to acknowledged"
 
 
