@@ -338,15 +338,15 @@ class Launcher:
         self._sweep_soon()
 
     def _look_at_unseen(self, child: Child, until: float) -> None:
-        """An adopted one has ended: its status can be read once its parent has reaped it, where the kernel tells."""
-        status = system.unseen_exit(child.pidfd)
-        if status is None:
-            if _now() < until:
+        """An adopted one has ended: a zombie shows its status, and where the kernel tells, its pidfd does after that."""
+        stat = system.stat_of(child.pid)
+        if stat is not None and stat.state == "Z" and system.identity_of(child.pid, child.pidfd) == child.identity:
+            status: int | None = stat.exit_status
+        else:
+            status = system.unseen_exit(child.pidfd)
+            if status is None and _now() < until:
                 self._later(0.02, self._look_at_unseen, child, until)
                 return
-            stat = system.stat_of(child.pid)  # nobody reaps it: then it shows its status there
-            if stat is not None and stat.state == "Z" and system.identity_of(child.pid, child.pidfd) == child.identity:
-                status = stat.exit_status
         how = Exit(pid=child.pid)
         if status is None:
             how["unknown"] = "unseen"

@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,6 +109,7 @@ class House:
                 cwd="/",
                 env={**_environment(), **(env or {})},
             )
+            _started.add(self.process.pid)
 
     def converged(self, deadline_s: float = 30.0) -> Converged:
         """Waits for the two lines of the latest `up`."""
@@ -605,6 +607,31 @@ def orphans_come_here() -> Iterator[None]:
     finally:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
+
+@contextlib.contextmanager
+def orphans_are_reaped() -> Iterator[None]:
+    """This process takes the place of a pid 1 that does its duty: not each container has one."""
+    done = threading.Event()
+
+    def reap() -> None:
+        while not done.wait(0.01):
+            for pid in children_of(os.getpid()):
+                if pid not in _started and _zombie(pid):
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, 0)
+
+    with orphans_come_here():
+        reaper = threading.Thread(target=reap)
+        reaper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            reaper.join()
+
+
+_started: set[int] = set()
+"""Launchers that this process is the parent of."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 

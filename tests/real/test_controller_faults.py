@@ -76,7 +76,7 @@ def test_fault_C4_C5_signals_at_any_moment_of_the_start_leave_nothing(house: Hou
     for _ in range(50):
         house.signal(signal.SIGHUP)
     assert house.get("pools", "web")
-    assert house.pool("web")["readyReplicas"] == 2
+    eventually(lambda: house.pool("web")["readyReplicas"] == 2)
 
 
 def test_fault_C6_C13_a_controller_that_dies_of_anything_is_replaced_and_workers_stay(house: House) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.house import House, alive, eventually, orphans_come_here, worker
+from tests.real.house import House, alive, eventually, orphans_are_reaped, orphans_come_here, worker
 
 FAST = {"backoff": {"initial": "50ms", "max": "100ms", "jitter": 0}}
 
@@ -33,11 +33,19 @@ def test_fault_L1_orphaned_workers_are_adopted_and_still_stopped_restarted_and_s
     assert {w for w in now if now[w] != before[w]} == {"web-2"}
     assert house.worker("web-2")["lastExit"]["reason"] == "ExitUnknown"
 
-    os.kill(before["web-1"], signal.SIGKILL)  # no child of this launcher, but watched
-    eventually(lambda: (s := house.worker("web-1"))["state"] == "Ready" and s["pid"] != before["web-1"])
-    assert house.worker("web-1")["lastExit"].get("signal") == "SIGKILL" or (
-        house.worker("web-1")["lastExit"]["reason"] == "ExitUnknown"
-    )
+    os.kill(before["web-0"], signal.SIGKILL)  # no child of this launcher; nobody reaps it
+    eventually(lambda: (s := house.worker("web-0"))["state"] == "Ready" and s["pid"] != before["web-0"])
+    assert house.worker("web-0")["lastExit"]["signal"] == "SIGKILL"
+    with orphans_are_reaped():
+        house.kill_launcher()
+        house.up()
+        last = house.living("web", 3)["web-0"]
+        os.kill(last, signal.SIGKILL)  # no child of this launcher; its parent reaps it at once
+        eventually(lambda: (s := house.worker("web-0"))["state"] == "Ready" and s["pid"] != last)
+        last_exit = house.worker("web-0")["lastExit"]
+        assert (
+            last_exit.get("signal") == "SIGKILL" or last_exit["reason"] == "ExitUnknown"
+        )  # the kernel tells from 6.15
     house.down()
     assert house.processes() == {}
     house.assert_single()

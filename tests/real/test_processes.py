@@ -306,8 +306,12 @@ def test_a_flood_is_rotated_and_loses_no_line(shared: House, name: str) -> None:
 
     eventually(whole, 20)
     uid = shared.get("workers", f"{name}-0")["metadata"]["uid"]
-    files = [path for path in (shared.state / "logs").rglob("*") if path.is_file() and uid in str(path)]
-    assert len(files) >= 2 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
+
+    def rotated() -> list[Path]:
+        files = [path for path in (shared.state / "logs").rglob("*") if path.is_file() and uid in str(path)]
+        return files if len(files) > 1 else []
+
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in eventually(rotated))
     _, text = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
     assert [int(line) for line in str(text).splitlines()] == list(range(1, 600_001))
 
