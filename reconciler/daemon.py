@@ -21,14 +21,14 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from reconciler import __version__
-from reconciler.api.app import create_app
 from reconciler.api.base import LogFile
-from reconciler.api.server import serve
 from reconciler.backends import logs
 from reconciler.backends.launch import task_log, worker_log
 from reconciler.backends.local import LocalHost, SocketLink
@@ -63,6 +63,9 @@ PING_AFTER_S = 2.0
 SILENT_S = 4.0
 """A launcher that has not answered for so long is stopped or stuck."""
 
+LAST_ANSWERS_S = 0.03
+"""So long what has been answered may take to leave this process before it ends."""
+
 MANY_RESTARTS = 3
 """So many restarts of the controller, the last one a short while ago, are a problem to be shown."""
 
@@ -81,7 +84,6 @@ class Controller:
         self._turn_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._changed: list[asyncio.Future[None]] = []
-        self._finished = asyncio.Event()
         self._finish_code: int | None = None
         self._converged = False
         self._waited_for = ""
@@ -99,23 +101,21 @@ class Controller:
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
     async def run(self) -> None:
-        """Serves until it is told to end or the launcher is gone."""
+        """Serves until this process ends: `leave`, a defect, or the launcher is gone."""
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(serve(create_app(self, self.clock), self._api, self._serving)),
-                group.create_task(self._rotation.run()),
-                group.create_task(self._heartbeat()),
-                group.create_task(self._first_looks()),
-                *(group.create_task(source.run()) for source in self.sources),
-            ]
-            gc.collect()
-            gc.freeze()
-            await self._finished.wait()
-            for task in tasks:
-                task.cancel()
-        self.store.close()
+            group.create_task(self._serve())
+            group.create_task(self._rotation.run())
+            group.create_task(self._heartbeat())
+            group.create_task(self._first_looks())
+            for source in self.sources:
+                group.create_task(source.run())
+
+    async def _serve(self) -> None:
+        """Loads the API beside the first turns, which need none of it: the launcher is starting processes meanwhile."""
+        app, server = await asyncio.to_thread(_api)
+        await server.serve(app.create_app(self, self.clock), self._api, self._serving)
 
     # turns
 
@@ -175,7 +175,7 @@ class Controller:
         if self._finish_code is None:
             print(f"reconciler: {why}: the controller ends, what runs keeps running", file=sys.stderr, flush=True)
             os._exit(1)
-        self._finished.set()
+        self.leave()
 
     def _nothing_runs(self) -> bool:
         return all(w.status.process is Process.NONE for w in self.store.all(Worker)) and not any(
@@ -186,13 +186,21 @@ class Controller:
         """Tells the launcher to end, once; it ends this process."""
         if self._finish_code is None:
             self._finish_code = code
-            self.store.commit()
             self._link.send([["finish", code]])
-            self._asyncio.call_later(0.2, self._finished.set)
+            self._asyncio.call_later(LAST_ANSWERS_S, self.leave)
+
+    def leave(self) -> None:
+        """Ends this process at once: threads that wait for a file to change would hold an orderly end up."""
+        with suppress(StoreFull):
+            self.store.commit()
+        self.store.close()
+        os._exit(0)
 
     # convergence
 
     def _serving(self) -> None:
+        gc.collect()
+        gc.freeze()  # what has been loaded stays, and need not be looked at again
         self._link.send([["serving"]])
         if not self._restarted:
             print(f"ready: socket {self._state / 'run' / 'api.sock'}", file=sys.stderr, flush=True)
@@ -386,7 +394,7 @@ class Controller:
     def shutdown(self, keep_workers: bool, hurry: bool = False) -> None:
         """Begins to end the daemon: with all workers, gracefully; or leaving them running."""
         if keep_workers:
-            self._asyncio.call_later(0.05, self._finish, 0)  # after the answer has gone out
+            self._asyncio.call_later(LAST_ANSWERS_S, self._finish, 0)
         else:
             # by way of the launcher: should this controller die meanwhile, it goes on with the stop from its records
             self._link.send([["terminate"]] * (2 if hurry and self.loop.world.mode is Mode.RUNNING else 1))
@@ -465,6 +473,12 @@ class Controller:
         return [LogFile(path, running and path == paths[-1]) for path in paths]
 
 
+def _api() -> tuple[ModuleType, ModuleType]:
+    from reconciler.api import app, server
+
+    return app, server
+
+
 def _settled(worker: Worker) -> bool:
     return worker.status.state in _SETTLED and worker.metadata.deleted_at is None
 
@@ -490,7 +504,7 @@ async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_crash)
     controller = Controller(options.state, options.sources, options.prune, options.once)
-    loop.add_signal_handler(signal.SIGTERM, controller._finished.set)
+    loop.add_signal_handler(signal.SIGTERM, controller.leave)
     try:
         await controller.run()
     except BaseExceptionGroup as group:

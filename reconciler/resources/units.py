@@ -112,7 +112,9 @@ def moment(value: Any) -> datetime:
 
 def format_moment(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-11-23T18:10:00.000Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def to_ms(at: datetime) -> int:

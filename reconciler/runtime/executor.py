@@ -1,6 +1,6 @@
 """Carries plans out: one `match` over Action, each arm one effect. It decides nothing.
 
-What leaves the process is held in `outbox` until the turn's COMMIT; signals go at once, for they need no record.
+What leaves the process is held in `outbox` until the turn's COMMIT; signals go before it, for they need no record.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Executor:
     def __init__(self, store: Store, queues: Queues, observer: Observer, link: Link, host: Host) -> None:
         self.outbox: list[Message] = []
         """What the launcher is told once this turn is durable."""
+        self.signals: list[Message] = []
+        """What the launcher is told before that: a signal needs no record."""
         self.started = 0
         """Starts of workers so far."""
         self._store = store
@@ -190,4 +192,4 @@ class Executor:
 
     def _signal(self, key: str, instance: str, name: str, tree: bool) -> None:
         number = signals.Signals[name].value
-        self._link.send([["signal", key, instance, number, "tree" if tree else "group"]])
+        self.signals.append(["signal", key, instance, number, "tree" if tree else "group"])

@@ -150,6 +150,9 @@ class Loop:
         if self.observer.settled:
             self._settle(now)
             self._plan(now)
+        if self.executor.signals:
+            signals, self.executor.signals = self.executor.signals, []
+            self._link.send(signals)
         self._commit(now)
 
     @property
