@@ -235,18 +235,18 @@ def test_fault_C14_a_wall_clock_that_jumps_ten_years_moves_no_wait(house: House)
         ["gcc", "-shared", "-fPIC", "-o", library, house.path / "shift.c", "-ldl"], check=True, capture_output=True
     )
     shift.write_text("0")
-    backoff = {"initial": "700ms", "max": "700ms", "jitter": 0}
+    backoff = {"initial": "400ms", "max": "400ms", "jitter": 0}
     house.manifest("web", worker("ledger"))
     house.manifest("loop", worker("exit-n", 1), restart={"backoff": backoff})
     house.manifest("batch", replicas=2)
     house.up(env={"LD_PRELOAD": str(library), "CLOCK_SHIFT_FILE": str(shift)})
     before = house.living("web", 1)
-    for years in (10, -10, 0):
+    for years in (10, -10):
         seen = len(house.ledger("start", "loop-0"))
         (house.path / "shift.new").write_text(str(years * 365 * 86400))
         (house.path / "shift.new").rename(shift)
         starts = house.starts("loop-0", seen + 3, 10)[-2:]
-        assert 0.65 <= starts[1].at - starts[0].at < 2.5, f"a jump of {years} years moved a restart"
+        assert 0.35 <= starts[1].at - starts[0].at < 2.5, f"a jump of {years} years moved a restart"
         id_ = house.submit("batch", worker("task", 0), timeout="30s")
         status = house.task_ended(id_)
         assert (status["state"], status["attempts"]) == ("Succeeded", 1)
