@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +34,35 @@ def hello(house: House) -> House:
     house.up()
     house.living("hello", 2)
     return house
+
+
+def test_the_shipped_manifests_serve_run_commands_and_outlive_everything_but_down(house: House) -> None:
+    for file in (Path(__file__).parents[2] / "manifests").iterdir():
+        shutil.copy(file, house.manifests)
+    house.up()
+    before = house.ready("hello", 2)
+    for name in before:
+        port = house.get("workers", name)["spec"]["ports"]["http"]
+        eventually(lambda port=port: _status(port) == 200, what=f"an answer on port {port}")
+    ran = house.cli("run", "--", "echo", "hello")
+    assert (ran.returncode, ran.stdout) == (0, "hello\n"), ran
+    os.kill(house.controller(), signal.SIGKILL)
+    house.kill_launcher()
+    assert house.up()[:2] == (2, 0)
+    assert house.ready("hello", 2) == before
+    assert house.cli("down").returncode == 0
+    assert house.ended(5) == 0 and house.processes() == {}
+
+
+def _status(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status
+    except ConnectionRefusedError:
+        return 0
+    finally:
+        connection.close()
 
 
 def test_killed_launcher_and_controller_then_up_again_adopts_every_worker_and_starts_none(hello: House) -> None:
