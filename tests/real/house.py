@@ -114,7 +114,7 @@ class House:
     def converged(self, deadline_s: float = 30.0) -> Converged:
         """Waits for the two lines of the latest `up`."""
         found = self.wait_said(r"adopted (\d+), started (\d+), unknown (\d+)", deadline_s)
-        assert "ready: socket " in self.output(), self.output()
+        self.wait_said("ready: socket ", deadline_s)
         return Converged(*(int(number) for number in found.groups()))
 
     def wait_said(self, pattern: str, deadline_s: float = 10.0) -> re.Match[str]:
