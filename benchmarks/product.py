@@ -83,6 +83,7 @@ def task_pool(slots: int) -> Iterator[Product]:
             yield product
         except Exception:
             machine.show_tail(directory / "output")
+            machine.end_what_is_left()  # before its directory goes: it may still write there
             raise
         product.stop()
 

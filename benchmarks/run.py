@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ def main() -> int:
     figures = {figure.NAME: figure for figure in (cast(Figure, importlib.import_module(name)) for name in MODULES)}
     chosen = _arguments(figures)
     plan = Plan(chosen.rounds or (1 if chosen.quick else 3), chosen.quick, frozenset(chosen.only))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what has been started is ended on the way out
     machine.become_subreaper()
     machine.allow_many_descriptors()
 

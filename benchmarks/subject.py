@@ -126,6 +126,7 @@ def started(subject: Subject, count: int, command: Sequence[str] = SLEEP) -> Ite
             yield tree
         except Exception:
             machine.show_tail(directory / "output")
+            machine.end_what_is_left()  # before its directory goes: it may still write there
             raise
         if tree.process.poll() is None:
             tree.stop()
