@@ -45,6 +45,6 @@ class Host(Protocol):
         """Removes files and sockets, never directories, links not followed; returns what could not be removed and why."""
         ...
 
-    def remove_logs(self, directories: Sequence[str]) -> None:
-        """Removes log directories of workers that are gone, given below the log directory."""
+    def remove_logs(self, newest: str) -> None:
+        """Removes the output of all starts of a worker that is gone; `newest` is that of its last, below the log directory."""
         ...

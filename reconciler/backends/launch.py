@@ -59,9 +59,10 @@ def task_key(task_id: int) -> str:
 
 
 def worker_log(instance: str) -> str:
-    """Where a worker's output goes, below the log directory: by uid, never by name."""
+    """Where a worker's output goes, below the log directory: by uid, never by name; one directory for all, for making one
+    for each would take longer than the start itself."""
     uid, _, start = instance.partition(".")
-    return f"w/{uid}/{start}.log"
+    return f"w/{uid}.{start}.log"
 
 
 def task_log(task_id: int, attempt: int) -> str:

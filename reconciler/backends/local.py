@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import shutil
 import socket
 import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from reconciler.backends import logs
 from reconciler.backends.base import Account
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Decoder, FrameError, Message
@@ -102,9 +102,9 @@ class SocketLink:
 class LocalHost:
     """Accounts, ports and files of this machine."""
 
-    def __init__(self, logs: str) -> None:
+    def __init__(self, log_directory: str) -> None:
         self.path = os.environ.get("PATH", os.defpath)
-        self._logs = logs
+        self._logs = log_directory
         self._accounts: dict[str | None, Account] = {}
 
     def account(self, user: str | None) -> Account:
@@ -135,10 +135,12 @@ class LocalHost:
                 problems.append(f"{path} cannot be removed: {error.strerror}")
         return problems
 
-    def remove_logs(self, directories: Sequence[str]) -> None:
-        """Removes log directories of workers that are gone, given below the log directory."""
-        for directory in directories:
-            shutil.rmtree(os.path.join(self._logs, directory), ignore_errors=True)
+    def remove_logs(self, newest: str) -> None:
+        """Removes the output of all starts of a worker that is gone; `newest` is that of its last, below the log directory."""
+        path = os.path.join(self._logs, newest)
+        for part in logs.parts(path):
+            os.unlink(part)
+        logs.prune_starts(path, 1)
 
 
 def _account(user: str | None) -> Account:

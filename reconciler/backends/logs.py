@@ -1,6 +1,6 @@
 """Output files: where they stand, and how they are kept small without losing a line.
 
-    w/<uid>/7.log       a worker's seventh start     rotated: 7.log.1 (newest) 7.log.2 ...
+    w/<uid>.7.log       a worker's seventh start     rotated: <uid>.7.log.1 (newest) <uid>.7.log.2 ...
     t/12/12345.1.log    a task's first try
 
 Children write straight into the file, opened O_APPEND: nobody's death can break that. Rotation copies the head to a new
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 from typing import NamedTuple
 
 _COLLAPSE_RANGE = 8
@@ -76,30 +75,28 @@ def _copy(fd: int, path: str, count: int) -> None:
         os.close(out)
 
 
-def prune_starts(directory: str, keep: int) -> None:
-    """Keeps the files of the newest `keep` starts of a worker; with them go their rotated parts."""
-    starts: dict[int, list[str]] = {}
-    for name in _names(directory):
-        found = re.match(r"(\d+)\.log", name)
-        if found is not None:
-            starts.setdefault(int(found.group(1)), []).append(name)
-    for number in sorted(starts, reverse=True)[keep:]:
-        for name in starts[number]:
-            os.unlink(os.path.join(directory, name))
+def prune_starts(path: str, keep: int) -> None:
+    """Of a worker whose newest start writes to `path` (UID.START.log): keeps the files of the newest `keep` starts."""
+    head, start, _ = path.rsplit(".", 2)
+    missing = 0
+    for number in range(int(start) - keep, 0, -1):
+        found = parts(f"{head}.{number}.log")
+        for part in found:
+            os.unlink(part)
+        missing = 0 if found else missing + 1
+        if missing > GAP:
+            return
+
+
+GAP = 8
+"""So many starts in a row may have left no file, because they failed before it was opened."""
 
 
 def parts(path: str) -> list[str]:
     """The files of one output, oldest first: rotated parts, then the one that grows."""
-    directory, base = os.path.split(path)
-    numbers = [
-        int(n[len(base) + 1 :]) for n in _names(directory) if n.startswith(base + ".") and n[len(base) + 1 :].isdigit()
-    ]
-    found = [f"{path}.{number}" for number in sorted(numbers, reverse=True)]
-    return [*found, path] if os.path.exists(path) else found
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
+    found = [path] if os.path.exists(path) else []
+    number = 1
+    while os.path.exists(f"{path}.{number}"):
+        found.append(f"{path}.{number}")
+        number += 1
+    return found[::-1]

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.backends.base import Host, Link
-from reconciler.backends.launch import StartError, Starts, socket_name, task_key, worker_key
+from reconciler.backends.launch import StartError, Starts, socket_name, task_key, worker_key, worker_log
 from reconciler.controllers.base import (
     Action,
     Cleanup,
@@ -91,8 +91,8 @@ class Executor:
                     self._store.update(current.changed(metadata=current.metadata.changed(deleted_at=now)))
             case Remove(key=key):
                 gone = self._store.remove(key)
-                if isinstance(gone, Worker):
-                    self._host.remove_logs([f"w/{gone.metadata.uid}"])
+                if isinstance(gone, Worker) and gone.status.instance:
+                    self._host.remove_logs(worker_log(gone.status.instance))
                 if isinstance(gone, Revision):
                     self._close_sockets(gone)
             case SetSpec(key=key, spec=spec, reason=reason, free_ports=names):

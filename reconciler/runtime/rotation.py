@@ -86,7 +86,7 @@ class Rotation:
                     if done.rotated and not done.lossless:
                         problems.append(f"{full}: this file system cannot rotate without losing lines")
                 if watched.size == -1 and path.startswith("w/"):
-                    logs.prune_starts(os.path.dirname(full), settings.max_files + 1)
+                    logs.prune_starts(full, settings.max_files + 1)
             except FileNotFoundError:
                 continue
             except OSError as error:

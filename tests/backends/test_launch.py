@@ -31,7 +31,7 @@ class Machine:
     def remove_files(self, files: Sequence[str]) -> list[str]:
         return []
 
-    def remove_logs(self, directories: Sequence[str]) -> None:
+    def remove_logs(self, newest: str) -> None:
         return None
 
 
@@ -72,7 +72,7 @@ def test_a_worker_gets_its_command_with_its_own_environment_and_nothing_of_ours(
                     "PORT_ADMIN_UI": "9001",
                     "URL": "http://web-1:9001/$5",
                 },
-                "w/0a1b/1.log",
+                "w/0a1b.1.log",
             ]
         ],
     ]

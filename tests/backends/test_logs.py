@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.backends import logs
+from reconciler.backends.local import LocalHost
 
 WRITER = """
 import os, sys
@@ -62,7 +63,16 @@ def test_a_link_in_place_of_a_log_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_the_files_of_old_starts_go_with_their_parts(tmp_path: Path) -> None:
-    for name in ("1.log", "1.log.1", "2.log", "9.log", "10.log", "10.log.1", "unrelated"):
+    names = ("a.1.log", "a.1.log.1", "a.2.log", "a.9.log", "a.10.log", "a.10.log.1", "b.1.log", "unrelated")
+    for name in names:
         (tmp_path / name).touch()
-    logs.prune_starts(str(tmp_path), 2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["10.log", "10.log.1", "9.log", "unrelated"]
+    logs.prune_starts(str(tmp_path / "a.10.log"), 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.10.log", "a.10.log.1", "a.9.log", "b.1.log", "unrelated"]
+
+
+def test_the_output_of_a_worker_that_is_gone_goes_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    for name in ("a.1.log", "a.2.log", "a.2.log.1", "ab.1.log"):
+        (tmp_path / "w" / name).touch()
+    LocalHost(str(tmp_path)).remove_logs("w/a.2.log")
+    assert [p.name for p in (tmp_path / "w").iterdir()] == ["ab.1.log"]

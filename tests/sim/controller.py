@@ -59,7 +59,7 @@ class SimulatedHost:
     def remove_files(self, files: Sequence[str]) -> list[str]:
         return []
 
-    def remove_logs(self, directories: Sequence[str]) -> None:
+    def remove_logs(self, newest: str) -> None:
         """There are none."""
 
 
