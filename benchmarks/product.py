@@ -81,7 +81,7 @@ def task_pool(slots: int) -> Iterator[Product]:
             with product.client() as client:
                 machine.wait_for(lambda: _is_ready(client), "the pool Ready", 30.0, every_s=0.05)
             yield product
-        except Exception:
+        except BaseException:
             machine.show_tail(directory / "output")
             machine.end_what_is_left()  # before its directory goes: it may still write there
             raise

@@ -124,7 +124,7 @@ def started(subject: Subject, count: int, command: Sequence[str] = SLEEP) -> Ite
         try:
             tree.wait_all_up(count)
             yield tree
-        except Exception:
+        except BaseException:
             machine.show_tail(directory / "output")
             machine.end_what_is_left()  # before its directory goes: it may still write there
             raise
