@@ -418,10 +418,11 @@ class House:
     def cgroup_leaves(self) -> list[str]:
         """The cgroups that the product has made for instances of this house."""
         self._see_cgroups()
+        return [entry.path for parent in self._parents() for entry in os.scandir(parent) if entry.is_dir()]
+
+    def _parents(self) -> list[str]:
         parents = [f"{mount}{cgroup}" for cgroup in self._cgroups for mount in _CGROUP2]
-        return [
-            entry.path for parent in parents if os.path.isdir(parent) for entry in os.scandir(parent) if entry.is_dir()
-        ]
+        return [parent for parent in parents if os.path.isdir(parent)]
 
     def _see_cgroups(self) -> None:
         if self.running:
@@ -470,6 +471,10 @@ class House:
             eventually(lambda: not self.cgroup_leaves(), 2.0)
         if leaves := self.cgroup_leaves():
             problems.append(f"cgroups were left: {leaves}")
+        for parent in self._parents():
+            problems.append(f"a cgroup was left: {parent}")
+            with contextlib.suppress(OSError):
+                os.rmdir(parent)
         said = self.said.read_text(errors="replace") if self.said.exists() else ""
         if "Traceback" in said:
             problems.append(f"a traceback was shown:\n{said[-4000:]}")
