@@ -1,6 +1,6 @@
 """The launcher's own memory on disk: what it is about to start, what it started, what ended, until it is acknowledged.
 
-    DIR/launcher.journal        one JSON array a line, one write a turn, never fsynced
+    DIR/launcher.journal        one write a turn, one line a write: a JSON array of records; never fsynced
 
     ["head", version, boot id, seq]
     ["intent", key, instance, stop signal, grace ms, lane, slot, log, boottime ms, contain, uid]    before the start
@@ -40,13 +40,17 @@ def read(directory: str, complain: Callable[[str], None]) -> list[list[Any]]:
     records: list[list[Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            found = json.loads(line)
         except ValueError:
-            record = None
-        if isinstance(record, list) and record and isinstance(record[0], str):
-            records.append(record)
+            found = None
+        if (
+            isinstance(found, list)
+            and found
+            and all(isinstance(r, list) and r and isinstance(r[0], str) for r in found)
+        ):
+            records += found
         else:
-            complain(f"{path}:{number}: not a record, skipped: {line[:60]!r}")
+            complain(f"{path}:{number}: no records, skipped: {line[:60]!r}")
     return records
 
 
@@ -61,12 +65,12 @@ class Journal:
         self._compact_at_bytes = COMPACT_AT_BYTES
         self.behind = 0
 
-    def append(self, records: Iterable[Record]) -> None:
+    def append(self, records: Sequence[Record]) -> None:
         """Raises OSError when it could not be written; the file is then as it was before."""
-        lines = "".join([_encode(record) + "\n" for record in records]).encode("ascii")
+        line = _line(records)
         try:
-            written = os.write(self._fd, lines)
-            if written != len(lines):
+            written = os.write(self._fd, line)
+            if written != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         except OSError as error:
             self.behind = error.errno or errno.EIO
@@ -91,13 +95,14 @@ class Journal:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         size_bytes = 0
         try:
-            lines: list[str] = []
+            some: list[Record] = []
             for record in records:
-                lines.append(_encode(record) + "\n")
-                if len(lines) == 1_000:
-                    size_bytes += _write_all(fd, "".join(lines).encode("ascii"))
-                    lines.clear()
-            size_bytes += _write_all(fd, "".join(lines).encode("ascii"))
+                some.append(record)
+                if len(some) == 1_000:
+                    size_bytes += _write_all(fd, _line(some))
+                    some.clear()
+            if some:
+                size_bytes += _write_all(fd, _line(some))
             os.rename(temporary, self._path)
         except BaseException:
             os.close(fd)
@@ -106,6 +111,11 @@ class Journal:
             os.close(self._fd)
         self._fd, self._size_bytes, self.behind = fd, size_bytes, 0
         self._compact_at_bytes = max(COMPACT_AT_BYTES, 2 * size_bytes)
+
+
+def _line(records: Sequence[Record]) -> bytes:
+    """All records of one append: encoding them together takes a third of the time of one by one."""
+    return (_encode(records) + "\n").encode("ascii")
 
 
 def _write_all(fd: int, data: bytes) -> int:

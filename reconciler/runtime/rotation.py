@@ -39,6 +39,8 @@ class Rotation:
         self._root = root
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
+        self._workers: list[tuple[str, Logs]] = []
+        self._revision = -1
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -50,20 +52,28 @@ class Rotation:
                 self.problems = await asyncio.to_thread(self._look, due, now)
 
     def _running(self) -> Iterator[tuple[str, Logs]]:
-        settings = {pool.name: pool.spec.template.logs for pool in self._store.all(Pool)}
+        """What may be written to now; the list of workers is made anew only when something has changed."""
+        if self._revision != self._store.revision:
+            self._revision = self._store.revision
+            settings = {pool.name: pool.spec.template.logs for pool in self._store.all(Pool)}
+            self._workers = [
+                (worker_log(worker.status.instance), settings[worker.spec.pool])
+                for worker in self._store.all(Worker)
+                if worker.status.process is Process.UP and worker.spec.pool in settings
+            ]
+            alive = {path for path, _ in self._workers}
+            for path in [path for path in self._watched if path not in alive and path.startswith("w/")]:
+                del self._watched[path]
+        yield from self._workers
         alive = set()
-        for worker in self._store.all(Worker):
-            if worker.status.process is Process.UP and worker.spec.pool in settings:
-                path = worker_log(worker.status.instance)
-                alive.add(path)
-                yield path, settings[worker.spec.pool]
         for queue in self._queues:
-            for record in queue.running:
-                if queue.pool in settings:
+            pool = self._store.get(Pool, queue.pool)
+            if pool is not None:
+                for record in queue.running:
                     path = task_log(record.id, record.claim)
                     alive.add(path)
-                    yield path, settings[queue.pool]
-        for path in self._watched.keys() - alive:
+                    yield path, pool.spec.template.logs
+        for path in [path for path in self._watched if path.startswith("t/") and path not in alive]:
             del self._watched[path]
 
     def _due(self, path: str, now: float) -> bool:

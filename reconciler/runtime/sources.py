@@ -28,6 +28,7 @@ log = logging.getLogger("reconciler")
 POLL_S = 30.0
 QUIET_S = 0.2
 LONGEST_WAIT_S = 2.0
+ARMED_S = 0.5
 
 
 class DirectorySource:
@@ -99,20 +100,21 @@ class DirectorySource:
         while True:
             whole = os.path.isdir(self.root)
             directory = self.root if whole else os.path.dirname(self.root)
-            identity, armed = _identity(directory), False
+            identity = _identity(directory)
+            # what changed before the watch stood has made no event
+            asyncio.get_running_loop().call_later(ARMED_S, self._poke.set)
             stop = asyncio.Event()
             try:
                 async for changes in watchfiles.awatch(
                     directory,
                     recursive=whole,
-                    debounce=50,
-                    step=50,
+                    debounce=200,
+                    step=200,
                     stop_event=stop,
                     yield_on_timeout=True,
-                    rust_timeout=500,
+                    rust_timeout=5000,
                 ):
-                    if changes or not armed:  # what changed before the watch stood has made no event
-                        armed = True
+                    if changes:
                         self._poke.set()
                     elif _identity(directory) != identity:
                         self._poke.set()

@@ -233,7 +233,7 @@ class House:
 
     def journal(self) -> list[list[Any]]:
         lines = (self.state / "launcher.journal").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return [record for line in lines for record in json.loads(line)]
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -47,7 +47,7 @@ def test_a_garbled_line_in_the_middle_is_reported_and_the_rest_is_kept(tmp_path:
     journal = _open(tmp_path)
     journal.append([["intent", "a"]])
     path = tmp_path / NAME
-    path.write_bytes(path.read_bytes() + b"\x00\xff garbage\n[]\n" + b'["exit",1]\n')
+    path.write_bytes(path.read_bytes() + b"\x00\xff garbage\n[]\n" + b'[["exit",1]]\n')
     told: list[str] = []
     assert read(str(tmp_path), told.append)[1:] == [["intent", "a"], ["exit", 1]]
     assert [line.split(": ")[0] for line in told] == [f"{path}:3", f"{path}:4"]
