@@ -119,8 +119,8 @@ class Client:
         found: list[dict[str, Any]] = json.loads(self._request("POST", _path("pools", pool, "tasks"), None, sent))
         return found
 
-    def submit_lines(self, pool: str, lines: Iterator[bytes]) -> Iterator[int]:
-        """JSON lines as they stand, in requests of at most a thousand; yields how many each has added."""
+    def submit_lines(self, pool: str, lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+        """JSON lines as they stand, in requests of at most a thousand; yields how many each has added, and the answer."""
         batch: list[bytes] = []
         size_bytes = 0
         for line in lines:
@@ -132,9 +132,9 @@ class Client:
         if batch:
             yield self._submit_batch(pool, batch)
 
-    def _submit_batch(self, pool: str, batch: Sequence[bytes]) -> int:
-        self._request("POST", _path("pools", pool, "tasks"), {}, b"[" + b",".join(batch) + b"]")
-        return len(batch)
+    def _submit_batch(self, pool: str, batch: Sequence[bytes]) -> tuple[int, bytes]:
+        answer = self._request("POST", _path("pools", pool, "tasks"), {}, b"[" + b",".join(batch) + b"]")
+        return len(batch), answer
 
     def cancel(self, task_id: str) -> dict[str, Any]:
         """Cancels what waits, ends what runs."""
@@ -185,8 +185,8 @@ class Client:
     def follow(
         self, kind: str, name: str, previous: bool = False, tail: int | None = None, since: str | None = None
     ) -> Iterator[bytes]:
-        """What comes, as bytes, over restarts of the controller; of a worker what was written meanwhile is left out."""
-        received = 0
+        """What comes, as bytes, over restarts of the controller."""
+        received, instance = 0, self._instance(kind, name)
         while True:
             skip = received
             try:
@@ -200,8 +200,14 @@ class Client:
             except WentAway:
                 if lock_holder(self.state_dir) is None:
                     raise
-            if kind != "tasks" or tail is not None or since is not None:
+            if tail is not None or since is not None:
                 received, tail = 0, 0  # where we were cannot be told by a count of bytes
+            elif (now := self._instance(kind, name)) != instance:
+                received, instance = 0, now  # another start: all of its output is new
+
+    def _instance(self, kind: str, name: str) -> str:
+        """The present start of a worker: a count of bytes holds for its output only."""
+        return str(self.get(kind, name)["status"].get("instance", "")) if kind == "workers" else ""
 
     def events(self, object_: str | None = None) -> dict[str, Any]:
         """The newest events, of one object if given."""

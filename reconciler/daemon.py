@@ -36,6 +36,7 @@ from reconciler.clock import SystemClock
 from reconciler.controllers.base import Mode
 from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, StoreBroken, Unavailable
 from reconciler.launcher import protocol
+from reconciler.loading.apply import BY_HAND, stands
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown, Pool, Tasks
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
@@ -63,6 +64,9 @@ PING_AFTER_S = 2.0
 SILENT_S = 4.0
 """A launcher that has not answered for so long is stopped or stuck."""
 
+TURN_GAP_S = 0.005
+"""Between turns: what comes within it shares one commit. The first word after a pause is never kept waiting."""
+
 LAST_ANSWERS_S = 0.03
 """So long what has been answered may take to leave this process before it ends."""
 
@@ -82,10 +86,12 @@ class Controller:
         self._asyncio = asyncio.get_running_loop()
         self._started_at = self.clock.now()
         self._turn_planned = False
+        self._turned_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._changed: list[asyncio.Future[None]] = []
         self._finish_code: int | None = None
         self._converged = False
+        self._ended_overrides: set[tuple[str, str, str]] = set()
         self._waited_for = ""
         self._first_list = asyncio.Event()
         self._heard_at = self.clock.monotonic()
@@ -96,7 +102,8 @@ class Controller:
         self._link = SocketLink(launcher, self._from_launcher, self._launcher_gone)
         self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._wake)
         self.sources = [
-            DirectorySource(source, prune, self.store, self.clock, self._committed_future) for source in sources
+            DirectorySource(source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND])
+            for source in sources
         ]
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
@@ -122,7 +129,11 @@ class Controller:
     def _wake(self) -> None:
         if not self._turn_planned:
             self._turn_planned = True
-            self._asyncio.call_soon(self._turn)
+            wait_s = self._turned_at + TURN_GAP_S - self.clock.monotonic()
+            if wait_s > 0:
+                self._asyncio.call_later(wait_s, self._turn)
+            else:
+                self._asyncio.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_planned = False
@@ -130,6 +141,7 @@ class Controller:
             self._timer.cancel()
             self._timer = None
         self.loop.turn()
+        self._turned_at = self.clock.monotonic()
         if self.loop.observer.settled:
             self._first_list.set()
         self._after_turn()
@@ -248,6 +260,7 @@ class Controller:
             await asyncio.sleep(HEARTBEAT_S)
             self._ping()
             self._database.heartbeat()
+            self._end_overrides()
             if self.loop.idle:
                 self._database.idle()
             try:
@@ -264,6 +277,15 @@ class Controller:
         if self._pinged_at is None and now - self._heard_at >= PING_AFTER_S:
             self._pinged_at = now
             self._link.send([["ping"]])
+
+    def _end_overrides(self) -> None:
+        """Has the sources looked at when an operator's override has run out: what is declared holds again."""
+        now = self.clock.now()
+        for pool in self.store.all(Pool):
+            for path, until in pool.metadata.overrides.items():
+                if not stands(until, now) and (pool.name, path, until) not in self._ended_overrides:
+                    self._ended_overrides.add((pool.name, path, until))
+                    self.rescan()
 
     # what the API asks for
 

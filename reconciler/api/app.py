@@ -56,7 +56,7 @@ from reconciler.api.server import may_call
 from reconciler.api.watch import Watcher, events
 from reconciler.clock import Clock, SystemClock
 from reconciler.errors import Conflict, Forbidden, Invalid, NotFound, ReconcilerError, Refused
-from reconciler.loading.apply import apply
+from reconciler.loading.apply import BY_HAND, apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import Problem, has_errors, in_order
 from reconciler.loading.validate import load
@@ -67,9 +67,6 @@ from reconciler.resources.pool import MAX_REPLICAS, Pool
 from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.store.base import Change, StoreFull, TaskRecord
-
-BY_HAND = "apply"
-"""The source of what was applied by command: nothing watches it, so its fields stay the operator's."""
 
 _DAEMON = Key("Daemon", "reconciler")
 _LONGEST_WAIT_S = 60.0

@@ -74,6 +74,9 @@ def _pool(pool: Pool, wanted: str) -> Answer:
     name = "Ready" if wanted == "ready" else wanted.partition("=")[2]
     if pool.status.observed_generation < pool.metadata.generation:
         return Answer.NOT_YET
+    rollout = pool.status.rollout
+    if wanted == "ready" and rollout is not None:  # ready as it was declared, not as it was before
+        return _unless(bool(rollout.failed))
     return Answer.YES if any(c.type == name and c.status is Status.TRUE for c in pool.status.conditions) else _unless()
 
 

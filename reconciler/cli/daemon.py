@@ -17,6 +17,7 @@ import click
 import reconciler
 from reconciler.cli.connection import connect, seconds, state_dir, state_option
 from reconciler.client import lock_holder
+from reconciler.errors import Refused
 
 _LOOK_S = 0.02
 
@@ -100,9 +101,12 @@ def _environment() -> dict[str, str]:
 
 
 def _detached(directory: str, words: Sequence[str], environment: dict[str, str]) -> int:
-    os.makedirs(directory, mode=0o700, exist_ok=True)
     path = os.path.join(directory, "daemon.log")
-    log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {error.strerror}", "choose another --state DIR") from None
     start = os.fstat(log).st_size
     process = subprocess.Popen(
         words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -114,7 +118,11 @@ def _detached(directory: str, words: Sequence[str], environment: dict[str, str])
         converged = next((line for line in lines if line.startswith("adopted ")), None)
         if ready is not None and converged is not None:
             click.echo(f"{ready}\n{converged}", err=True)
-            return 0
+            with connect(directory) as client:
+                failed = [source for source in client.status()["sources"] if source["error"]]
+            for source in failed:
+                click.echo(f"error: {source['path']}: {source['error']}", err=True)
+            return 1 if failed else 0
         if ended is not None:
             click.echo("\n".join(lines[-20:]) or f"the daemon ended with {ended}; see {path}", err=True)
             return ended if ended in (2, 5) else 1

@@ -152,11 +152,17 @@ def pool_name(text: str) -> str:
 def _chosen(what: Sequence[str]) -> list[tuple[str, str | None]]:
     """KIND and KIND/NAME as they stand; KIND NAME... is the same as KIND/NAME..."""
     if len(what) > 1 and not any("/" in word for word in what) and plural(what[1]) is None:
-        return [(plural(what[0]) or what[0], name) for name in what[1:]]
+        return _no_events([(plural(what[0]) or what[0], name) for name in what[1:]])
     chosen: list[tuple[str, str | None]] = []
     for word in what:
         kind, slash, name = word.partition("/")
         chosen += [(plural(one) or one, name if slash else None) for one in kind.split(",")]
+    return _no_events(chosen)
+
+
+def _no_events(chosen: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    if any(kind in ("event", "events") for kind, _ in chosen):
+        raise click.UsageError("events are shown by `reconciler events [--for OBJECT]`")
     return chosen
 
 

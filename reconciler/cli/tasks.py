@@ -27,7 +27,9 @@ from reconciler.errors import Invalid, ReconcilerError
 @click.option("--env", "env", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated.")
 @click.option("--payload", metavar="JSON", help="Handed on in RECONCILER_PAYLOAD.")
 @click.option("--wait", is_flag=True, help="Until it has ended; the exit code is the command's.")
-@click.option("-o", "form", type=click.Choice(["name", "json"]), default="name", help="What is printed.")
+@click.option(
+    "-o", "form", type=click.Choice(["name", "json"]), help="What is printed; of a file without it the count."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 @state_option
 def submit_command(
@@ -40,7 +42,7 @@ def submit_command(
     env: Sequence[str],
     payload: str | None,
     wait: bool,
-    form: str,
+    form: str | None,
     quiet: bool,
     state: str | None,
 ) -> int:
@@ -57,8 +59,8 @@ def submit_command(
         if from_ is not None:
             if any((idempotency_key, timeout, max_attempts, env, payload, wait)):
                 raise click.UsageError("--from: each line says this for itself")
-            count = _submit_file(client, chosen, from_)
-            if not quiet:
+            count = _submit_file(client, chosen, from_, None if quiet else form)
+            if not quiet and form is None:
                 click.echo(count)
             return 0
         wanted = _submission(command, env, payload, idempotency_key, timeout)
@@ -109,7 +111,7 @@ def run_command(
         click.echo(f"error: {error}", err=True)
         return EXIT_OWN_FAILURE
     code = task_code(status)
-    if "exitCode" not in status and "signal" not in status:
+    if status.get("reason") == "TimedOut" or ("exitCode" not in status and "signal" not in status):
         click.echo(f"error: task/{task}: {status.get('message') or status['state']}", err=True)
     return code
 
@@ -179,13 +181,16 @@ def _submission(
     return wanted
 
 
-def _submit_file(client: Client, pool: str, path: str) -> int:
-    """All lines of a file; a refusal says which lines were taken before it."""
+def _submit_file(client: Client, pool: str, path: str, form: str | None) -> int:
+    """All lines of a file, the tasks shown in that form; a refusal says which lines were taken before it."""
     count = 0
     try:
         with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
-            for added in client.submit_lines(pool, _lines(file, path)):
+            for added, answer in client.submit_lines(pool, _lines(file, path)):
                 count += added
+                for task in json.loads(answer) if form else ():
+                    name = f"task/{task['metadata']['name']}"
+                    click.echo(name if form == "name" else json.dumps(task, ensure_ascii=False))
     except FileNotFoundError:
         raise click.UsageError(f"there is no {path!r}") from None
     except ReconcilerError as error:

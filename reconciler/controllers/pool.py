@@ -99,7 +99,8 @@ def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime)
     before = pool.status.rollout
     if before is None and all(worker.spec.template_hash == target for worker in wanted):
         return rollout.Step()  # nearly always: a thousand workers are not described for nothing
-    return rollout.next_step([_slot(worker) for worker in wanted], target, pool.spec.strategy, before, now)
+    missing = pool.spec.replicas - len(wanted)
+    return rollout.next_step([_slot(worker) for worker in wanted], target, pool.spec.strategy, before, now, missing)
 
 
 def _slot(worker: Worker) -> rollout.Slot:

@@ -11,7 +11,7 @@ Identity is kind and name, never the file: an object belongs to the source that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,10 @@ Word = Literal["created", "configured", "unchanged", "pruned"]
 
 PRUNE_ANNOTATION = "reconciler/prune"
 """`disabled` keeps an object that its source no longer declares."""
+
+
+BY_HAND = "apply"
+"""The source of what was applied by command: nothing watches it, so its fields stay the operator's."""
 
 
 class Applied(NamedTuple):
@@ -50,13 +54,17 @@ def apply(
     prune: bool,
     actor: str,
     now: datetime,
+    read: Collection[str] | None = None,
 ) -> list[Applied]:
     """Stages what makes the store hold these objects; with `prune` also no others of this source.
+
+    `read`: the sources that are read now. What another one declared that is read no longer (its directory was moved, or
+    `up` was given other ones) is taken over; None: every owner keeps its own.
 
     Raises Conflict (the name belongs to another source, or its bearer is still being deleted) and Refused (a prune that
     would take too much); nothing is staged then.
     """
-    decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now) for obj in objects]
+    decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now, read) for obj in objects]
     if prune:
         decisions += _pruned(store, {obj.key for obj in objects}, source, now)
     for decision in decisions:
@@ -64,13 +72,13 @@ def apply(
     return [decision.applied for decision in decisions]
 
 
-def _decide(old: Object | None, new: Object, source: str, now: datetime) -> _Decision:
+def _decide(old: Object | None, new: Object, source: str, now: datetime, read: Collection[str] | None) -> _Decision:
     if old is None:
         return _Decision(Applied(new.key, "created"), new, True)
     if old.metadata.deleted_at is not None:
         raise Conflict(f"{old.key} is still being deleted", "it can be declared again when nothing of it runs")
     owner = _owner(old)
-    if owner and owner != source:
+    if owner and owner != source and (read is None or owner in read):
         origin = old.metadata.source
         place = f"{origin.path}:{origin.line} of {owner}" if origin is not None else owner
         raise Conflict(f"{old.key} is declared at {place}", "remove it there first, or choose another name")

@@ -48,8 +48,14 @@ class Step:
     look_at: datetime | None = None
 
 
-def next_step(slots: Sequence[Slot], target: str, strategy: Strategy, before: Rollout | None, now: datetime) -> Step:
-    """The next workers to replace, by name; `slots` in the order in which equals are replaced."""
+def next_step(
+    slots: Sequence[Slot], target: str, strategy: Strategy, before: Rollout | None, now: datetime, missing: int = 0
+) -> Step:
+    """The next workers to replace, by name; `slots` in the order in which equals are replaced.
+
+    `missing`: slots that have no worker yet. They begin with the new template, so they are the first to show whether it
+    stays up, and count as unavailable until then.
+    """
     current = before if before is not None and before.template_hash == target else None
     old = [slot for slot in slots if slot.wanted != target]
     if current is None and not old:
@@ -69,7 +75,7 @@ def next_step(slots: Sequence[Slot], target: str, strategy: Strategy, before: Ro
     if broken is not None:
         return Step(rollout=current.changed(failed=f"worker/{broken.name} did not stay up: {broken.why}"))
 
-    replace = _replaceable(old, len(arriving), strategy.max_unavailable)
+    replace = _replaceable(old, len(arriving) + missing, strategy.max_unavailable)
     if replace:
         current = current.changed(moved_at=format_moment(now))
     deadline = moment(current.moved_at) + timedelta(seconds=strategy.progress_deadline_s)

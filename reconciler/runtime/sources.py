@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from reconciler.clock import Clock
@@ -35,7 +35,13 @@ class DirectorySource:
     """One directory (or one file) of manifests."""
 
     def __init__(
-        self, root: str, prune: bool, store: Store, clock: Clock, committed: Callable[[], asyncio.Future[None]]
+        self,
+        root: str,
+        prune: bool,
+        store: Store,
+        clock: Clock,
+        committed: Callable[[], asyncio.Future[None]],
+        others: Collection[str] = (),
     ) -> None:
         self.root = root
         self.last_attempted = ""
@@ -45,6 +51,7 @@ class DirectorySource:
         self.first = asyncio.Event()
         """Set when it has been looked at once, whatever came of it."""
         self._prune = prune
+        self._read = {*others, root}
         self._store = store
         self._clock = clock
         self._committed = committed
@@ -150,7 +157,7 @@ class DirectorySource:
             self._store.add_event(event(key, "ManifestInvalid", self.error, now, warning=True))
             return
         try:
-            applied = applying.apply(self._store, loaded.objects, self.root, self._prune, "source", now)
+            applied = applying.apply(self._store, loaded.objects, self.root, self._prune, "source", now, self._read)
             await self._committed()
         except ReconcilerError as error:
             self.error = str(error)

@@ -233,3 +233,14 @@ def test_an_event_says_who_applied_what_from_where() -> None:
         "web.yaml",
         "r1",
     )
+
+
+def test_what_a_source_declared_that_is_read_no_longer_is_taken_over_and_not_from_one_that_is() -> None:
+    store = new_store()
+    words(store, pool(source="/old"), source="/old")
+    with pytest.raises(Conflict, match="of /old"):
+        apply(store, [pool(replicas=2)], SOURCE, False, "source", NOW, [SOURCE, "/old"])
+    (taken,) = apply(store, [pool(replicas=2)], SOURCE, False, "source", NOW, [SOURCE])
+    assert taken.word == "configured" and get(store).spec.replicas == 2
+    origin = get(store).metadata.source
+    assert origin is not None and origin.source == SOURCE

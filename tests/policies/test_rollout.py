@@ -159,3 +159,8 @@ def test_a_rollout_never_takes_away_more_than_allowed_and_ends(
     else:
         assert current is None
         assert all(slot.running == "new" for slot in slots)
+
+
+def test_a_slot_without_a_worker_tries_the_new_template_before_one_that_serves_is_taken_away() -> None:
+    step = next_step([old("a"), old("b")], "new", Strategy(), None, NOW, missing=1)
+    assert step.replace == () and step.rollout is not None
