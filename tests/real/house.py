@@ -203,6 +203,11 @@ class House:
             timeout=timeout_s,
         )
 
+    def follow(self, *args: str) -> subprocess.Popen[str]:
+        """A client command that goes on; its output is read line by line."""
+        env = {**_environment(), "RECONCILER_STATE": str(self.state)}
+        return subprocess.Popen([*_RECONCILER, *args], env=env, cwd=self.path, stdout=subprocess.PIPE, text=True)
+
     def api(self, method: str, path: str, body: Any = None, timeout_s: float = 10.0) -> tuple[int, Any]:
         """One HTTP request over the Unix socket: status and decoded body."""
         connection = _Connection(self.state / "run" / "api.sock", timeout_s)

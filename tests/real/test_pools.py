@@ -251,6 +251,11 @@ def test_fault_M1_I12_a_broken_manifest_changes_nothing_that_runs(house: House) 
     assert refused.returncode == 5 and "--override" in refused.stderr
     assert house.cli("scale", "pool/web", "--replicas", "1", "--override").returncode == 0
     eventually(lambda: len(house.workers("web")) == 1)
+    assert house.cli("scale", "pool/web", "--replicas", "2", "--override=1s").returncode == 0
+    house.living("web", 2)
+    house.living("web", 3)  # the override has run out: what is declared holds again
+    assert house.cli("scale", "pool/web", "--replicas", "1", "--override").returncode == 0
+    eventually(lambda: len(house.workers("web")) == 1)
 
     house.signal(signal.SIGHUP)  # a rescan keeps the override
     house.write("other.yaml", "# nothing yet\n")
@@ -283,3 +288,20 @@ def test_graceful_stop_leaves_an_empty_tree_whatever_the_cast_does(house: House)
     assert {line.slot for line in house.ledger("stop")} >= {"slow-0", "stopped-0", "wiped-0"}
     house.assert_single()
     assert processes_of(str(house.path)) == {}
+
+
+def test_following_a_worker_over_a_restart_of_the_controller_misses_nothing(house: House) -> None:
+    count = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done"
+    house.manifest("web", ["sh", "-c", count])
+    house.up()
+    eventually(lambda: house.worker("web-0")["state"] == "Ready")
+    with house.follow("logs", "-f", "worker/web-0") as follow:
+        assert follow.stdout is not None
+        try:
+            seen = [follow.stdout.readline() for _ in range(20)]
+            house.kill_controller()
+            seen += [follow.stdout.readline() for _ in range(150)]
+        finally:
+            follow.kill()
+    first = int(seen[0].split()[1])
+    assert seen == [f"line {number}\n" for number in range(first, first + len(seen))]
