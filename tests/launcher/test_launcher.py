@@ -857,8 +857,8 @@ def test_a_start_whose_program_wiped_its_token_is_found_by_cgroup_or_keeps_its_k
     wait_until(pid_file.exists)
     house.kill()
     journal = house.state / "launcher.journal"
-    lines = [line for line in journal.read_text().splitlines() if not line.startswith('["pid"')]
-    journal.write_text("\n".join(lines) + "\n")
+    records = [record for record in house.journal() if record[0] != "pid"]
+    journal.write_text(json.dumps(records) + "\n")
     controller = house.up(*options)
     children, exits = controller.listing()
     assert exits == []

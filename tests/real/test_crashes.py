@@ -149,6 +149,8 @@ def drill(points: list[tuple[str, int]], controller: bool) -> set[str]:
             assert crashing is not None
 
             ended |= exercise(house, f"{name}:{nth}", unseen_ends=not controller)
+            now = insist(house, lambda: steady_pids(house))  # a late crash may come only here
+            assert now == pids, f"steady workers changed at {name}:{nth}"
             if controller:
                 if "started again" in house.output():
                     reached.add(name)
@@ -157,7 +159,6 @@ def drill(points: list[tuple[str, int]], controller: bool) -> set[str]:
                 reached.add(name)
             house.assert_single()
             runs = Counter(line.slot for line in house.ledger("task-start"))
-            assert house.pids("steady") == pids, f"steady workers changed at {name}:{nth}"
             house.kill_launcher()
         house.up()
         for id_, status in ended.items():
@@ -168,6 +169,12 @@ def drill(points: list[tuple[str, int]], controller: bool) -> set[str]:
         assert house.living("steady", 3) == pids
         house.assert_single()
     return reached
+
+
+def steady_pids(house: House) -> dict[str, int]:
+    """Raises OSError when nobody answers."""
+    workers = [worker for worker in house.ask("workers") if worker["spec"]["pool"] == "steady"]
+    return {worker["metadata"]["name"]: worker["status"].get("pid") for worker in workers}
 
 
 def exercise(house: House, tag: str, unseen_ends: bool) -> dict[str, dict[str, Any]]:
