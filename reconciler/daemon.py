@@ -67,6 +67,9 @@ SILENT_S = 4.0
 TURN_GAP_S = 0.005
 """Between turns: what comes within it shares one commit. The first word after a pause is never kept waiting."""
 
+TELL_GAP_S = 0.0005
+"""Between two looks of those who wait, for each of them."""
+
 LAST_ANSWERS_S = 0.03
 """So long what has been answered may take to leave this process before it ends."""
 
@@ -89,6 +92,8 @@ class Controller:
         self._turned_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._changed: list[asyncio.Future[None]] = []
+        self._telling: asyncio.TimerHandle | None = None
+        self._told_at = 0.0
         self._finish_code: int | None = None
         self._converged = False
         self._ended_overrides: set[tuple[str, str, str]] = set()
@@ -152,10 +157,7 @@ class Controller:
             self._timer = self._asyncio.call_later(max(0.0, wait_s), self._wake)
 
     def _after_turn(self) -> None:
-        waiting, self._changed = self._changed, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self._tell_waiters()
         if self.loop.wants_rescan:
             self.loop.wants_rescan = False
             self.rescan()
@@ -169,6 +171,23 @@ class Controller:
                 self._finish(0)
         elif not self._converged and self.loop.idle and all(source.first.is_set() for source in self.sources):
             self._look_whether_converged()
+
+    def _tell_waiters(self) -> None:
+        """Lets those look who wait for a condition: the more of them, the less often, so that they never slow the turns."""
+        if not self._changed or self._telling is not None:
+            return
+        wait_s = self._told_at + TELL_GAP_S * len(self._changed) - self.clock.monotonic()
+        if wait_s > 0:
+            self._telling = self._asyncio.call_later(wait_s, self._tell)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._telling, self._told_at = None, self.clock.monotonic()
+        waiting, self._changed = self._changed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def _from_launcher(self, messages: list[list[Any]]) -> None:
         self._heard_at, self._pinged_at = self.clock.monotonic(), None
@@ -308,7 +327,7 @@ class Controller:
         await self._committed_future()
 
     async def changed(self) -> None:
-        """Returns after the next turn."""
+        """Returns soon after the next turn."""
         future: asyncio.Future[None] = self._asyncio.create_future()
         self._changed.append(future)
         await future
