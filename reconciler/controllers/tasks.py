@@ -103,14 +103,6 @@ def after_exit(record: TaskRecord, exit: EndedTry, retry: Retry, now_ms: int) ->
     return Verdict(TaskState.RETRYING, now_ms + round(wait_s * 1000), exit.reason, message)
 
 
-def lost_claim(record: TaskRecord) -> Verdict:
-    """What becomes of a task whose claimed try never began: no attempt is counted, it waits where it waited."""
-    if record.state.ended:
-        return Verdict(record.state, 0, Reason(record.reason) if record.reason else None, record.message)
-    state = TaskState.CANCELLED if record.cancelling else TaskState.PENDING
-    return Verdict(state, 0, None, "cancelled before it began" if record.cancelling else "")
-
-
 def _words(exit: EndedTry) -> str:
     how = exit.signal if exit.signal is not None else f"exit code {exit.code}" if exit.code is not None else ""
     if exit.reason in (Reason.EXITED, Reason.SIGNALLED):

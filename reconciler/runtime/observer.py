@@ -190,9 +190,6 @@ class Observer:
         if found is None:
             return
         queue, record = found
-        if "failed" in exit_ and exit_["failed"][0] == "recall":
-            queue.give_back(record)
-            return
         queue.began(
             record, exit_.get("pid", 0), exit_.get("slot", record.slot), exit_.get("started_ms") or record.started_ms
         )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.controllers.base import Dispatch, EndTask, Mode, Overdue, Plan
-from reconciler.controllers.tasks import PREFETCH, EndedTry, Verdict, after_exit, lost_claim, plan
+from reconciler.controllers.tasks import PREFETCH, EndedTry, Verdict, after_exit, plan
 from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec, Retry
 from reconciler.resources.task import TaskState
@@ -165,12 +165,6 @@ def test_fault_T13_a_cancel_that_came_while_it_ran_wins_over_its_exit(how: Ended
 def test_fault_T5_an_end_never_changes(state: TaskState) -> None:
     done = record(state=state, reason="Exited", message="as it was")
     assert verdict(done, tried(1)) == Verdict(state, 0, Reason.EXITED, "as it was")
-    assert lost_claim(done) == Verdict(state, 0, Reason.EXITED, "as it was")
-
-
-def test_a_claim_that_never_began_costs_no_attempt() -> None:
-    assert lost_claim(record(attempts=0)).state is TaskState.PENDING
-    assert lost_claim(record(attempts=0, cancelling=True)).state is TaskState.CANCELLED
 
 
 def test_tasks_that_failed_together_are_not_repeated_together() -> None:
