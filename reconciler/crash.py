@@ -39,5 +39,7 @@ def _armed(at: str, trace: str) -> Callable[[str], None]:
 
 _at, _trace = (os.environ.get(name, "") for name in VARIABLES)
 
-crash_point: Callable[[str], None] = _armed(_at, _trace) if _at or _trace else _nothing
+ARMED = bool(_at or _trace)
+
+crash_point: Callable[[str], None] = _armed(_at, _trace) if ARMED else _nothing
 """Call it with the name of the instant, `part.before-what` or `part.after-what`."""

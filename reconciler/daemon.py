@@ -392,7 +392,7 @@ class Controller:
             spec["payload"] = submission.payload
         if submission.idempotency_key is not None:
             spec["idempotencyKey"] = submission.idempotency_key
-        text = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+        text = _spec_text(spec)
         if len(text) > MAX_PAYLOAD_BYTES:
             raise Refused(f"a task of {len(text)} bytes, more than {MAX_PAYLOAD_BYTES}", "pass a file's name instead")
         if submission.payload is not None:
@@ -519,6 +519,9 @@ class Controller:
         paths = logs.parts(str(root / worker_log(instance))) if instance else []
         running = worker.status.process is Process.UP and not previous
         return [LogFile(path, running and path == paths[-1]) for path in paths]
+
+
+_spec_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 
 
 def _api() -> tuple[ModuleType, ModuleType]:

@@ -21,6 +21,8 @@ from reconciler.launcher.protocol import Message
 from reconciler.resources.pool import Template
 from reconciler.resources.worker import Worker
 
+_decode = json.JSONDecoder().decode
+
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
@@ -135,7 +137,7 @@ class Starts:
         _, template = self._lanes[pool]
         items = []
         for task_id, attempt, instance, text in starts:
-            spec = json.loads(text)
+            spec = _decode(text)
             env = {
                 **spec.get("env", {}),
                 "RECONCILER_TASK": str(task_id),

@@ -11,8 +11,8 @@ Wakes:   on a submission or an end, when a waiting task becomes due, when a runn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from reconciler.controllers.base import Action, Dispatch, EndTask, Mode, Plan, Queue, World
 from reconciler.policies import backoff
@@ -63,8 +63,7 @@ def _room(pool: Pool | None, queue: Queue) -> int:
     return pool.spec.replicas + PREFETCH - queue.claimed
 
 
-@dataclass(frozen=True, slots=True)
-class EndedTry:
+class EndedTry(NamedTuple):
     """How one try of a task ended."""
 
     code: int | None
@@ -73,8 +72,7 @@ class EndedTry:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of the task; `due_ms` counts for Retrying only, where it is the moment of the next try."""
 
     state: TaskState

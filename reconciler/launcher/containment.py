@@ -15,7 +15,8 @@ import os
 import signal
 import time
 from _blake2 import blake2b
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from . import system
 from .machine import Child
@@ -44,6 +45,7 @@ class Trees:
         self._complain = complain
         self._parent = _parent_cgroup(state_dir) if use_cgroup else None
         self._left: dict[str, _Left] = {}
+        self._children = system.OwnChildren()
         self.strangers = False
         """Some child of ours is nobody's instance: it will have to be reaped."""
 
@@ -88,20 +90,18 @@ class Trees:
         leaf = self._leaf(child)
         return _procs(leaf) if leaf is not None and os.path.isdir(leaf) else []
 
-    def sweep(self, own: Container[int]) -> list[tuple[Child, int]]:
+    def sweep(self, own: Container[int], lent: Callable[[], AbstractContextManager[None]]) -> list[tuple[Child, int]]:
         """Kills what is found, and returns the instances of which nothing was found, each with how many had escaped.
 
-        `own`: the pids that are main processes now, to be left to their own bookkeeping.
+        `own`: the pids that are main processes now, to be left to their own bookkeeping. `lent`: descriptors for the look.
         """
-        # a session keeps its number from being given away; where somebody has that pid, the session is his
-        sessions = {left.session: left for left in self._left.values() if left.session and not _taken(left.session)}
         busy: set[str] = set()
-        self._sweep_children(own, sessions, busy)
-        for instance, left in self._left.items():
-            if left.leaf is not None and self._empty_cgroup(left):
-                busy.add(instance)
-        if any(left.child.adopted for left in self._left.values()):
-            self._scan(own, sessions, busy)
+        self.strangers = False
+        hidden = [left for left in self._left.values() if left.leaf is not None or left.child.adopted]
+        # most leave nobody behind, and then this is all there is to do
+        if hidden or any(pid not in own for pid in self._children.read()):
+            with lent():
+                self._look(own, hidden, busy)
         gone = [left for instance, left in self._left.items() if instance not in busy]
         for left in gone:
             del self._left[left.child.instance]
@@ -124,12 +124,21 @@ class Trees:
                 if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                     self._complain(f"{self._parent} could not be removed: {error}")
 
+    def _look(self, own: Container[int], hidden: Sequence[_Left], busy: set[str]) -> None:
+        # a session keeps its number from being given away; where somebody has that pid, the session is his
+        sessions = {left.session: left for left in self._left.values() if left.session and not _taken(left.session)}
+        self._sweep_children(own, sessions, busy)
+        for left in hidden:
+            if left.leaf is not None and self._empty_cgroup(left):
+                busy.add(left.child.instance)
+        if any(left.child.adopted for left in hidden):
+            self._scan(own, sessions, busy)
+
     def _sweep_children(self, own: Container[int], sessions: Mapping[int, _Left], busy: set[str]) -> None:
-        self.strangers = False
         again = True
         while again:
             again = False
-            for pid in system.own_children():
+            for pid in self._children.read():
                 if pid in own:
                     continue
                 stat = system.stat_of(pid)

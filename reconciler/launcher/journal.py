@@ -3,9 +3,9 @@
     DIR/launcher.journal        one write a turn, one line a write: a JSON array of records; never fsynced
 
     ["head", version, boot id, seq]
-    ["intent", key, instance, stop signal, grace ms, lane, slot, log, boottime ms, contain, uid]    before the start
-    ["pid", instance, pid, started ms, pidfd inode or start ticks]                                  after it
-    ["exit", seq, key, instance, Exit]                                                              before the reap
+    ["intent", key, instance, stop signal, grace ms, lane, slot, log, boottime ms, contain, uid, spare]  before the start
+    ["pid", instance, pid, started ms, pidfd inode or start ticks]                                       after it
+    ["exit", seq, key, instance, Exit]                                                                   before the reap
     ["emptied", instance]   ["ack", seq]   ["acked", instance]
 
 It survives the death of a process, not of the machine: after a power cut no process is left to adopt. It never holds an

@@ -13,7 +13,7 @@ is to hear; the caller writes the first, acts, and sends the second. What the ta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heapify, heappop, heappush
 from itertools import groupby
@@ -71,6 +71,8 @@ class E(Enum):
 class X(Enum):
     """What follows."""
 
+    __hash__ = object.__hash__
+
     QUEUE = "queue"
     INTENT = "intent"
     PID = "pid"
@@ -79,7 +81,6 @@ class X(Enum):
     SAY_EXITED = "say exited"
     EMPTIED = "emptied"
     FORGET = "forget"
-    GIVE_BACK = "give back"
     REFUSE = "refuse"
     DEFECT = "defect"
 
@@ -105,7 +106,7 @@ TABLE: dict[tuple[S, E], tuple[S, tuple[X, ...]]] = {
     (S.WAITING, E.HOLD): (S.WAITING, _DEFECT),
     (S.WAITING, E.EMPTIED): (S.WAITING, _DEFECT),
     (S.WAITING, E.ACK): (S.WAITING, _DEFECT),
-    (S.WAITING, E.RECALL): (S.ABSENT, (X.FORGET, X.GIVE_BACK)),
+    (S.WAITING, E.RECALL): (S.ABSENT, (X.FORGET,)),
     (S.WAITING, E.HANGUP): (S.ABSENT, (X.FORGET,)),  # it has no intent: the next controller asks again or does not
     (S.INTENDED, E.SPAWN): (S.INTENDED, ()),
     (S.INTENDED, E.RIVAL): (S.INTENDED, (X.REFUSE,)),
@@ -192,7 +193,7 @@ class Child:
 
     __slots__ = (
         "adopted", "at_ms", "contain", "exit", "grace_ms", "identity", "instance", "key", "kill_sent_at", "lane", "log",
-        "pid", "pidfd", "request", "seq", "slot", "started_ms", "state", "stop_signal", "uid",
+        "pid", "pidfd", "request", "seq", "slot", "spare", "started_ms", "state", "stop_signal", "uid",
     )  # fmt: skip
 
     def __init__(self, key: str, instance: str) -> None:
@@ -205,6 +206,8 @@ class Child:
         self.lane: str | None = None
         self.slot: int | None = None
         self.log: str | None = None
+        self.spare: int | None = None
+        """The spare file that it writes to until that is given the name of its log."""
         self.at_ms = 0
         """When the intent was written, by CLOCK_BOOTTIME, as the kernel counts start times."""
         self.contain = True
@@ -286,6 +289,11 @@ class Machine:
         self._seq = 0
         self.boot_id: str | None = None
         """Of the boot in which the restored records were written."""
+        self._do: dict[X, Callable[[Child], None]] = {
+            X.QUEUE: self._queue, X.INTENT: self._record_intent, X.PID: self._record_pid,
+            X.SAY_STARTED: self._say_started, X.EXITED: self._record_exit, X.SAY_EXITED: self._say_exited,
+            X.EMPTIED: self._record_emptied, X.FORGET: self._forget,
+        }  # fmt: skip
 
     # -- what the controller says ------------------------------------------------------------------------------------
 
@@ -387,8 +395,8 @@ class Machine:
 
     # -- what happens here -------------------------------------------------------------------------------------------
 
-    def take(self, limit: int, now_ms: int) -> list[Child]:
-        """Those that start now; their intents are in `records`."""
+    def take(self, limit: int, now_ms: int, choose_spare: Callable[[], int] | None = None) -> list[Child]:
+        """Those that start now; their intents are in `records`. Tasks begin with a spare as their log."""
         begun: list[Child] = []
         while len(begun) < limit:
             if self._ready:
@@ -403,6 +411,8 @@ class Machine:
             else:
                 break
             child.at_ms = now_ms
+            if choose_spare is not None and child.lane is not None and child.log is not None:
+                child.spare = choose_spare()
             self._happens(child, E.GO)
             begun.append(child)
         return begun
@@ -537,11 +547,12 @@ class Machine:
 
     def _restore_intent(
         self, key: str, instance: str, stop_signal: int, grace_ms: int, lane: str | None, slot: int | None,
-        log: str | None, at_ms: int, contain: bool, uid: int | None,
+        log: str | None, at_ms: int, contain: bool, uid: int | None, spare: int | None = None,
     ) -> None:  # fmt: skip
         child = Child(key, instance)
         child.stop_signal, child.grace_ms, child.lane, child.slot = stop_signal, grace_ms, lane, slot
-        child.log, child.at_ms, child.contain, child.uid, child.adopted = log, at_ms, contain, uid, True
+        child.log, child.at_ms, child.contain, child.uid, child.spare = log, at_ms, contain, uid, spare
+        child.adopted = True
         child.state = S.INTENDED
         self._known[instance] = self._held[key] = child
         if lane is not None and slot is not None:
@@ -582,43 +593,49 @@ class Machine:
         was = child.state
         child.state, effects = TABLE[was, event]
         for effect in effects:
-            self._effect(child, effect, was, event, asker)
-
-    def _effect(self, child: Child, effect: X, was: S, event: E, asker: str | None) -> None:
-        if effect is X.SAY_EXITED:
-            self._said.append(("exited", (child.seq, child.key, child.instance, child.exit)))
-        elif effect is X.SAY_STARTED:
-            self._said.append(("started", (child.key, child.instance, child.pid, child.started_ms, child.slot)))
-        elif effect is X.INTENT:
-            self.records.append(_intent(child))
-        elif effect is X.PID:
-            self.records.append(_pid(child))
-        elif effect is X.EXITED:
-            self.records.append(("exit", child.seq, child.key, child.instance, child.exit))
-            self._unacked.append(child)
-        elif effect is X.EMPTIED:
-            if child.contain:
-                self.records.append(("emptied", child.instance))
-            self._release(child)
-        elif effect is X.FORGET:
-            del self._known[child.instance]
-            if self._held.get(child.key) is child:
-                del self._held[child.key]
-        elif effect is X.QUEUE:
-            self._known[child.instance] = self._held[child.key] = child
-            if child.lane is None:
-                self._ready.append(child)
+            do = self._do.get(effect)
+            if do is not None:
+                do(child)
+            elif effect is X.REFUSE:
+                why = _WHY[was] if asker is None else f"instance {child.instance} holds the key: {_WHY[was]}"
+                self._said.append(("blocked", (child.key, asker or child.instance, why)))
             else:
-                lane = self._lane(child.lane)
-                lane.waiting.append(child)
-                self._look_at(child.lane, lane)
-        elif effect is X.REFUSE:
-            why = _WHY[was] if asker is None else f"instance {child.instance} holds the key: {_WHY[was]}"
-            self._said.append(("blocked", (child.key, asker or child.instance, why)))
-        elif effect is X.GIVE_BACK:
-            pass  # `recall` names them together
+                raise AssertionError(f"{event} while {child.key} {child.instance} is {was}")
+
+    def _queue(self, child: Child) -> None:
+        self._known[child.instance] = self._held[child.key] = child
+        if child.lane is None:
+            self._ready.append(child)
         else:
-            raise AssertionError(f"{event} while {child.key} {child.instance} is {was}")
+            lane = self._lane(child.lane)
+            lane.waiting.append(child)
+            self._look_at(child.lane, lane)
+
+    def _record_intent(self, child: Child) -> None:
+        self.records.append(_intent(child))
+
+    def _record_pid(self, child: Child) -> None:
+        self.records.append(_pid(child))
+
+    def _record_exit(self, child: Child) -> None:
+        self.records.append(("exit", child.seq, child.key, child.instance, child.exit))
+        self._unacked.append(child)
+
+    def _record_emptied(self, child: Child) -> None:
+        if child.contain:
+            self.records.append(("emptied", child.instance))
+        self._release(child)
+
+    def _say_started(self, child: Child) -> None:
+        self._said.append(("started", (child.key, child.instance, child.pid, child.started_ms, child.slot)))
+
+    def _say_exited(self, child: Child) -> None:
+        self._said.append(("exited", (child.seq, child.key, child.instance, child.exit)))
+
+    def _forget(self, child: Child) -> None:
+        del self._known[child.instance]
+        if self._held.get(child.key) is child:
+            del self._held[child.key]
 
     def _release(self, child: Child) -> None:
         if self._held.get(child.key) is child:
@@ -655,7 +672,7 @@ def _waiting(children: Iterable[Child]) -> deque[Child]:
 def _intent(child: Child) -> Sequence[Any]:
     return (
         "intent", child.key, child.instance, child.stop_signal, child.grace_ms, child.lane, child.slot, child.log,
-        child.at_ms, child.contain, child.uid,
+        child.at_ms, child.contain, child.uid, child.spare,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ CONTROLLER_END_S = 2.0
 STUCK_S = 5.0
 BLOCKED_AGAIN_S = 5.0
 UNSEEN_WITHIN_S = 2.0
+NAME_LOGS_S = 0.1
+"""A task's output stands under its own name when it is over, or has been running for so long or twice as long."""
 FINISH_MARGIN_S = 10.0
 GIVE_UP_S = 10.0
 """How long after SIGKILL the launcher still waits for what it stops itself."""
@@ -171,6 +173,11 @@ class Launcher:
         self._sweep_wanted = False
         self._sweep_tries = 0
         self._housekeeping = False
+        self._young: list[Child] = []
+        """Tasks that write to a spare, begun since the last look for such."""
+        self._unnamed: list[Child] = []
+        """Those of the look before that."""
+        self._unnameable = False
         self._controller: _Controller | None = None
         self._first = True
         self._restarts = 0
@@ -223,7 +230,9 @@ class Launcher:
             self._look_at_unseen(child, _now() + UNSEEN_WITHIN_S)
 
         exited = [child for child in exited if self._peek(child)]
-        begun = [] if self._closing() else self._machine.take(STARTS_PER_TURN, adoption.boottime_ms())
+        begun = []
+        if not self._closing() and self._machine.startable():
+            begun = self._machine.take(STARTS_PER_TURN, adoption.boottime_ms(), self._logs.choose)
         written = self._write()
         for child in exited:
             self._reap(child)
@@ -256,7 +265,7 @@ class Launcher:
         if not records:
             return not self._journal.behind
         self._machine.records = []
-        words = {record[0] for record in records}
+        words = {record[0] for record in records} if crash.ARMED else set()
         for word in words & _BEFORE_WRITE.keys():
             crash_point(_BEFORE_WRITE[word])
         if not self._journal.behind:  # else the compaction that mends it says all at once
@@ -318,7 +327,9 @@ class Launcher:
         how["at_ms"] = _wall_ms()
         if child.started_ms:
             how["started_ms"] = child.started_ms
-        if child.log is not None:
+        if child.spare is not None:
+            how["log_bytes"] = self._logs.spare_bytes(child.spare)
+        elif child.log is not None:
             how["log_bytes"] = self._logs.size_bytes(child.log)
         self._machine.exited(child, how)
 
@@ -334,6 +345,8 @@ class Launcher:
         child.pidfd = -1
         del self._pids[child.pid]
         crash_point("launcher.after-reap")
+        if child.exit.get("log_bytes"):
+            self._name_log(child)
         self._trees.left(child, seen=True)
         self._sweep_soon()
 
@@ -369,10 +382,8 @@ class Launcher:
 
     def _sweep(self) -> None:
         self._sweep_wanted = False
-        with self._starter.descriptors.lent():
-            emptied = self._trees.sweep(self._pids)
-        for child, escaped in emptied:
-            self._drop_empty_log(child, reuse=not escaped)
+        for child, escaped in self._trees.sweep(self._pids, self._starter.descriptors.lent):
+            self._settle_log(child, reuse=not escaped)
             if child.state in (S.EMPTYING, S.ACKED):
                 self._machine.emptied(child, escaped)
         if self._trees.pending():
@@ -384,9 +395,45 @@ class Launcher:
         if self._trees.strangers:
             self._keep_house()
 
-    def _drop_empty_log(self, child: Child, reuse: bool) -> None:
-        if child.lane is not None and child.log is not None and child.exit.get("log_bytes") == 0:
-            self._logs.drop(child.log, reuse)
+    def _name_log(self, child: Child) -> None:
+        """From now on the log of a task stands under its own name."""
+        if child.spare is None or child.log is None:
+            return
+        try:
+            self._logs.name(child.spare, child.log)
+        except OSError as error:
+            if not self._unnameable:
+                complain(f"logs/{child.log} cannot be made, its text stays in logs/.spare/{child.spare}: {error}")
+            self._unnameable = True
+            self._name_later(child)
+        else:
+            child.spare = None
+            self._unnameable = False
+
+    def _name_later(self, child: Child) -> None:
+        if not (self._young or self._unnamed):
+            self._later(NAME_LOGS_S, self._name_logs)
+        self._young.append(child)
+
+    def _name_logs(self) -> None:
+        """What was running already at the last look is shown while it runs."""
+        children, self._unnamed, self._young = self._unnamed, self._young, []
+        if self._unnamed:
+            self._later(NAME_LOGS_S, self._name_logs)
+        for child in children:
+            if child.state is S.UP or child.exit.get("log_bytes"):
+                self._name_log(child)
+
+    def _settle_log(self, child: Child, reuse: bool) -> None:
+        """Of a task that is over and its tree gone: an empty log goes."""
+        if child.lane is None or child.log is None or child.exit.get("log_bytes"):
+            return
+        if child.spare is None:
+            self._logs.remove(child.log)
+        elif self._logs.take_back(child.spare, reuse):
+            child.spare = None
+        else:
+            self._name_log(child)  # somebody of its group has written after its end
 
     def _want_sweep(self) -> None:
         self._sweep_wanted = True
@@ -432,14 +479,17 @@ class Launcher:
         log = self._starter.null
         try:
             try:
-                if child.log is not None:
+                if child.spare is not None:
+                    log = self._logs.lend(child.spare)
+                elif child.log is not None:
                     log = self._logs.open(child.log)
             except OSError as error:
                 full = error.errno in (errno.EMFILE, errno.ENFILE)
                 raise StartFailed("fork" if full else "log", error.errno or errno.EIO) from None
             argv = prepared.argv if request.argv is None else [system.encode(word) for word in request.argv]
-            env = self._environment(child, prepared, request.env)
-            pid, child.pidfd = self._starter.start(prepared, argv, env, log, self._passed(prepared))
+            env = prepared.environment(_variables(child, request.env))
+            sockets = self._passed(prepared) if prepared.template.sockets else ()
+            pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets)
         except ValueError as error:  # text that is none
             self._failed(child, StartFailed("exec", errno.EINVAL, str(error)))
             return
@@ -450,7 +500,7 @@ class Launcher:
                 self._failed(child, failure)
             return
         finally:
-            if log != self._starter.null:
+            if child.spare is None and log != self._starter.null:
                 os.close(log)
         crash_point("launcher.after-spawn")
         if self._oom is not None:
@@ -459,24 +509,17 @@ class Launcher:
         self._pids[pid] = child
         self._watch(child)
         self._trees.enter(child)
+        if child.spare is not None:
+            self._name_later(child)
 
     def _retry(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
         self._retries.append((child, prepared, request, tries))
 
     def _failed(self, child: Child, failure: StartFailed) -> None:
         self._exited(child, Exit(failed=[failure.step, failure.errno, failure.text]))
-        self._drop_empty_log(child, reuse=True)
+        self._settle_log(child, reuse=True)
         if child.contain:
             self._machine.emptied(child, 0)
-
-    def _environment(self, child: Child, prepared: Prepared, extra: dict[str, str] | None) -> list[bytes]:
-        added = {system.encode(k): system.encode(v) for k, v in extra.items()} if extra else {}
-        if child.slot is not None:
-            added[b"RECONCILER_ORDINAL"] = b"%d" % child.slot
-            added[b"RECONCILER_WORKER"] = system.encode(f"{child.lane}-{child.slot}")
-        if added.keys() & prepared.env.keys():
-            return [name + b"=" + value for name, value in (prepared.env | added).items()]
-        return [*prepared.env_list, *[name + b"=" + value for name, value in added.items()]]
 
     def _passed(self, prepared: Prepared) -> list[tuple[bytes, int]]:
         passed = []
@@ -817,6 +860,7 @@ class Launcher:
         return None
 
     def _leave(self) -> None:
+        self._logs.close()
         self._api.remove()
         self._trees.close()
 
@@ -830,6 +874,11 @@ class Launcher:
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 complain(f"journal: {record[0]!r} makes no sense, skipped: {type(error).__name__}: {error}")
         self._machine.skip_numbers()
+        for child in self._machine.children(*S):
+            # one that has ended and left nothing may have given its spare to another since
+            if child.state is S.INTENDED or child.exit.get("log_bytes"):
+                self._name_log(child)
+            child.spare = None
         rebooted = self._machine.boot_id != self._boot_id
         carriers: dict[str, list[int]] | None = None
         # those with a pid first: what is known to be one cannot be mistaken for another
@@ -852,6 +901,7 @@ class Launcher:
             elif not rebooted:
                 self._trees.left(child, seen=False)
                 self._sweep_soon()
+        self._logs.sweep()
         self._machine.records.clear()  # the compaction says it all
         self._compact()
         self._machine.frame()  # nobody listens yet
@@ -868,7 +918,7 @@ class Launcher:
             how["pid"] = child.pid
         self._exited(child, how)
         if why == "reboot":
-            self._drop_empty_log(child, reuse=False)
+            self._settle_log(child, reuse=False)
             if child.contain:
                 self._machine.emptied(child, 0)
         else:
@@ -918,8 +968,19 @@ _NOT_CONTINUED = frozenset(
 )
 
 
+def _variables(child: Child, own: dict[str, str] | None) -> dict[str, str]:
+    """What one child has in its environment beside its template's."""
+    if child.slot is None:
+        return own or {}
+    worker = f"{child.lane}-{child.slot}"
+    return {**(own or {}), "RECONCILER_ORDINAL": str(child.slot), "RECONCILER_WORKER": worker}
+
+
+_TEXT = {str}
+
+
 def _all_text(words: Sequence[Any]) -> None:
-    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+    if isinstance(words, str) or not {*map(type, words)} <= _TEXT:
         raise TypeError(f"{words!r:.80} is no list of strings")
 
 

@@ -48,19 +48,23 @@ class StartFailed(Exception):
 class Prepared:
     """A template with its strings encoded once."""
 
-    __slots__ = ("argv", "cwd", "env", "env_list", "path", "template")
+    __slots__ = ("argv", "cwd", "env", "needs_fork", "path", "template")
 
     def __init__(self, template: Template) -> None:
         self.template = template
         self.argv = [encode(word) for word in template.argv]
-        self.env = {encode(name): encode(value) for name, value in template.env.items()}
-        self.env_list = [name + b"=" + value for name, value in self.env.items()]
+        self.env = [encode(f"{name}={value}") for name, value in template.env.items()]
         self.cwd = encode(template.cwd)
-        self.path = self.env.get(b"PATH", encode(os.defpath))
+        self.path = encode(template.env.get("PATH", os.defpath))
+        self.needs_fork = bool(template.sockets) or (template.uid, template.gid, template.groups) != (None, None, None)
 
-    def needs_fork(self) -> bool:
-        template = self.template
-        return bool(template.sockets) or (template.uid, template.gid, template.groups) != (None, None, None)
+    def environment(self, added: Mapping[str, str]) -> list[bytes]:
+        """The template's, and what is added for one child in its place."""
+        pairs = [f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in added.items()]
+        if added.keys().isdisjoint(self.template.env):
+            return self.env + pairs
+        kept = [pair for name, pair in zip(self.template.env, self.env, strict=True) if name not in added]
+        return kept + pairs
 
 
 def encode(text: str) -> bytes:
@@ -81,12 +85,6 @@ class Descriptors:
         while len(self._spare) < _SPARE:
             self._spare.append(os.dup(self._null))
 
-    def room(self) -> None:
-        """Raises OSError unless one more could be opened now."""
-        if len(self._spare) < _SPARE:
-            self.refill()
-        os.close(os.dup(self._null))
-
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """Room for a few descriptors, for what has to work also when the table is full: sweeps, a next controller."""
@@ -95,7 +93,7 @@ class Descriptors:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # `room` tells the next start
+            with contextlib.suppress(OSError):  # it tells the next start
                 self.refill()
 
     def release(self) -> None:
@@ -127,7 +125,7 @@ class Starter:
     ) -> tuple[int, int]:
         """Starts it and returns (pid, pidfd). `log` may be the null descriptor. Raises StartFailed."""
         try:
-            self.descriptors.room()
+            self.descriptors.refill()
         except OSError as error:
             raise StartFailed("fork", error.errno or errno.EMFILE) from None
         if not argv:
@@ -135,7 +133,7 @@ class Starter:
         for again in (False, True):
             executable, cached = self._resolve(argv[0], prepared, again)
             try:
-                if prepared.needs_fork():
+                if prepared.needs_fork:
                     pid = self._fork(prepared, executable, argv, env, log, sockets)
                 else:
                     stdio = (self.null, log, log)
@@ -164,7 +162,7 @@ class Starter:
         words = [encode(word) for word in argv]
         prepared = Prepared(Template("controller", list(argv), dict(env)))
         executable, _ = self._resolve(words[0], prepared, True)
-        pid = self._run(words, executable, b"/", prepared.env_list, (self.null, 1, 2), tuple(sorted(passed)), 0o022)
+        pid = self._run(words, executable, b"/", prepared.env, (self.null, 1, 2), tuple(sorted(passed)), 0o022)
         return pid, self.open_pidfd(pid)
 
     # -- the vfork path ----------------------------------------------------------------------------------------------
@@ -380,14 +378,26 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def own_children() -> list[int]:
-    """Direct children, zombies too, also those that the kernel gave us because their parent died."""
-    me = os.getpid()
-    try:
-        with open(f"/proc/{me}/task/{me}/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [pid for pid in all_pids() if (found := stat_of(pid)) is not None and found.ppid == me]
+class OwnChildren:
+    """Direct children of this process, zombies too, also those that the kernel gave us because their parent died."""
+
+    def __init__(self) -> None:
+        me = os.getpid()
+        try:
+            self._fd = os.open(f"/proc/{me}/task/{me}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+            self._fd = -1
+
+    def read(self) -> list[int]:
+        """Their pids now; takes no descriptor."""
+        if self._fd < 0:
+            me = os.getpid()
+            return [pid for pid in all_pids() if (found := stat_of(pid)) is not None and found.ppid == me]
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        text = b""
+        while part := os.read(self._fd, 1 << 16):
+            text += part
+        return list(map(int, text.split()))
 
 
 OOM_SCORE_ADJ = -900

@@ -58,7 +58,7 @@ class Submission(Model):
     """One task as it is submitted: a line of `submit --from`, an item of the HTTP list."""
 
     command: list[Argument] = Field(min_length=1, max_length=4096, description="argv; no shell.")
-    env: dict[str, Argument] = Field(default={}, description="Variables beside those of the pool.")
+    env: dict[str, Argument] = Field(default_factory=dict, description="Variables beside those of the pool.")
     payload: Any = Field(default=None, description="Any JSON value; handed on in RECONCILER_PAYLOAD.")
     idempotency_key: str | None = Field(
         default=None, min_length=1, max_length=255, description="The same key and content: the same task."

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import signal as signals
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +55,7 @@ class Observer:
         """What the launcher said of itself."""
         self.socket_failures: dict[str, str] = {}
         self._now = datetime.min
+        self._now_ms = 0
         self._wall_ahead_ms = 0
         self._touched: set[str] = set()
 
@@ -66,7 +66,7 @@ class Observer:
 
     def take(self, messages: Sequence[Sequence[Any]], now: datetime, wall_ahead_ms: int = 0) -> bool:
         """Writes the messages of a turn down; True when one of them was a request to look at the sources again."""
-        self._now, self._wall_ahead_ms = now, wall_ahead_ms
+        self._now, self._now_ms, self._wall_ahead_ms = now, to_ms(now), wall_ahead_ms
         rescan = False
         children: list[Any] | None = None
         for message in messages:
@@ -150,10 +150,11 @@ class Observer:
 
     def _our_ms(self, ms: int) -> int:
         """A moment of the launcher's on our clock: it reads the wall clock, which may have been set since we began."""
-        now_ms = to_ms(self._now)
-        after_ms = ms - self._wall_ahead_ms
-        nearer_ms = ms if abs(now_ms - ms) < abs(now_ms - after_ms) else after_ms  # read before it was set, or after
-        return min(nearer_ms, now_ms)
+        now_ms = self._now_ms
+        if self._wall_ahead_ms:  # was it read before the clock was set, or after?
+            after_ms = ms - self._wall_ahead_ms
+            ms = ms if abs(now_ms - ms) < abs(now_ms - after_ms) else after_ms
+        return min(ms, now_ms)
 
     def _worker_exited(self, name: str, instance: str, exit_: Exit) -> None:
         worker = self._worker(name, instance)
@@ -196,9 +197,9 @@ class Observer:
         at_ms = exit_.get("at_ms", 0)
         ended = how(exit_, asked=False)
         if "failed" in exit_:
-            ended = replace(ended, message=self._why_no_task(record, exit_["failed"]))
+            ended = ended._replace(message=self._why_no_task(record, exit_["failed"]))
         elif record.id in queue.overran:
-            ended = replace(ended, reason=Reason.TIMED_OUT)
+            ended = ended._replace(reason=Reason.TIMED_OUT)
         pool = self._store.get(Pool, record.pool)
         retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
         verdict = after_exit(record, ended, retry, at_ms)
@@ -306,7 +307,7 @@ class Observer:
     @property
     def _gone(self) -> Exit:
         """The end of what the launcher knows nothing of any more."""
-        return {"unknown": "reboot" if self._rebooted else "lost", "at_ms": to_ms(self._now)}
+        return {"unknown": "reboot" if self._rebooted else "lost", "at_ms": self._now_ms}
 
     def _blocked_child(self, key: str, instance: str) -> None:
         why = "a process that may be this worker's can neither be identified nor proven dead; see `reconciler describe`"

@@ -259,7 +259,9 @@ class MemoryTasks:
         self._keys: dict[tuple[str, str], int] = {}
         self._counts: dict[str, dict[TaskState, int]] = {}
         self._new: dict[int, TaskRecord] = {}
+        self._moved: dict[int, TaskRecord] = {}
         self._changed: dict[int, TaskRecord] = {}
+        """Changed, and still in the state of the last commit."""
         self._ended: dict[int, TaskRecord] = {}
 
     def next_id(self) -> int:
@@ -275,10 +277,13 @@ class MemoryTasks:
                     raise ValueError(f"task {number} has ended as {before}: it cannot become {record.state}")
                 self._count(record.pool, before, -1)
                 self._count(record.pool, record.state, +1)
-            if number not in self._new:
-                self._changed[number] = record
-            else:
+            if number in self._new:
                 self._new[number] = record
+            elif number in self._moved or before is not record.state:
+                self._moved[number] = record
+                self._changed.pop(number, None)
+            else:
+                self._changed[number] = record
         else:
             if self._has_ended(number):
                 raise ValueError(f"task {number} has ended: it cannot become {record.state}")
@@ -345,15 +350,16 @@ class MemoryTasks:
     @property
     def staged(self) -> bool:
         """Whether a commit would write anything."""
-        return bool(self._new or self._changed)
+        return bool(self._new or self._moved or self._changed)
 
     def committed(self) -> None:
         """What was staged is durable: ended tasks leave."""
-        for records in (self._new, self._changed):
+        for records in (self._new, self._moved):
             for record in records.values():
                 if record.state.ended:
                     self._leave(record)
             records.clear()
+        self._changed.clear()
 
     def _has_ended(self, number: int) -> bool:
         return number in self._ended

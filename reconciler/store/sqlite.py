@@ -71,6 +71,8 @@ _COLUMNS = tuple(field.name for field in fields(TaskRecord) if field.name != "pi
 _MUTABLE = ("state", *_COLUMNS[_COLUMNS.index("attempts") :])
 _INSERT = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _UPDATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE id = ?"
+_UPDATE_IN_STATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE[1:])} WHERE id = ?"
+"""Leaves the index alone."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM task"
 _LIVE = "FROM task WHERE pool = ? AND state = ?"
 _FRESH = (
@@ -437,8 +439,10 @@ class SqliteTasks(MemoryTasks):
         """What is staged, within the caller's transaction."""
         if self._new:
             db.executemany(_INSERT, map(_inserted, self._new.values()))
+        if self._moved:
+            db.executemany(_UPDATE, map(_moved, self._moved.values()))
         if self._changed:
-            db.executemany(_UPDATE, map(_updated, self._changed.values()))
+            db.executemany(_UPDATE_IN_STATE, map(_stayed, self._changed.values()))
 
     def get(self, task_id: int) -> TaskRecord | None:
         record = self._live.get(task_id)
@@ -591,8 +595,9 @@ def _lock(path: Path) -> tuple[int, str]:
 _SPECS_A_READ = 500
 _QUERY = f"{_SELECT} WHERE pool = ? AND state = ? AND id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
 _BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
-_inserted = attrgetter(*("state.value" if name == "state" else name for name in _COLUMNS))
-_updated = attrgetter(*("state.value" if name == "state" else name for name in _MUTABLE), "id")
+_inserted = attrgetter(*("state._value_" if name == "state" else name for name in _COLUMNS))  # `value` is a call
+_moved = attrgetter(*("state._value_" if name == "state" else name for name in _MUTABLE), "id")
+_stayed = attrgetter(*_MUTABLE[1:], "id")
 
 
 def _record(row: Sequence[Any]) -> TaskRecord:

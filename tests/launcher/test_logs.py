@@ -25,51 +25,84 @@ def test_a_log_is_appended_to_and_its_directories_are_made(tmp_path: Path) -> No
     assert logs.size_bytes("batch/00/1.log") == 8
 
 
-def test_an_empty_log_is_given_to_the_next_task_and_shows_under_its_name_only(tmp_path: Path) -> None:
-    logs = Logs(str(tmp_path))
-    os.close(logs.open("a/1.log"))
-    inode = (tmp_path / "a/1.log").stat().st_ino
-    logs.drop("a/1.log", reuse=True)
-    assert not (tmp_path / "a/1.log").exists()
-    _write(logs, "b/2.log", "text")
-    assert (tmp_path / "b/2.log").read_text() == "text"
-    assert (tmp_path / "b/2.log").stat().st_ino == inode
-    assert (tmp_path / "b/2.log").stat().st_mode & 0o777 == 0o600
+def _spares(tmp_path: Path) -> list[str]:
+    return sorted(os.listdir(tmp_path / ".spare"))
 
 
-def test_what_somebody_may_still_write_to_is_removed_and_not_reused(tmp_path: Path) -> None:
+def test_a_spare_that_stayed_empty_is_lent_to_the_next_task_as_it_is(tmp_path: Path) -> None:
     logs = Logs(str(tmp_path))
-    fd = logs.open("1.log")
-    logs.drop("1.log", reuse=False)
+    number = logs.choose()
+    fd = logs.lend(number)
+    assert logs.lend(number) == fd and logs.spare_bytes(number) == 0
+    assert logs.take_back(number, reuse=True)
+    again = logs.choose()
+    assert (again, logs.lend(again), _spares(tmp_path)) == (number, fd, [str(number)])
+
+
+def test_a_spare_gets_the_name_of_the_log_and_its_writer_goes_on(tmp_path: Path) -> None:
+    logs = Logs(str(tmp_path))
+    number = logs.choose()
+    writer = os.dup(logs.lend(number))
+    os.write(writer, b"one\n")
+    assert logs.spare_bytes(number) == 4
+    logs.name(number, "a/1.log")
+    os.write(writer, b"two\n")
+    assert (tmp_path / "a/1.log").read_text() == "one\ntwo\n"
+    assert (tmp_path / "a/1.log").stat().st_mode & 0o777 == 0o600
+    assert _spares(tmp_path) == [] and logs.choose() != number
+
+
+def test_a_spare_is_not_lent_again_when_its_text_or_its_flags_forbid(tmp_path: Path) -> None:
+    logs = Logs(str(tmp_path))
+
+    def lent() -> tuple[int, int]:
+        number = logs.choose()
+        return number, logs.lend(number)
+
+    escaped, _ = lent()
+    assert logs.take_back(escaped, reuse=False)
+    changed, fd = lent()
+    os.set_blocking(fd, False)
+    assert logs.take_back(changed, reuse=True)
+    written, fd = lent()
     os.write(fd, b"late")
-    _write(logs, "2.log", "text")
-    os.close(fd)
-    assert (tmp_path / "2.log").read_text() == "text"
+    assert not logs.take_back(written, reuse=True)
+    assert _spares(tmp_path) == [str(written)]
+    assert logs.choose() not in (escaped, changed, written)
 
 
-def test_a_spare_never_takes_the_place_of_a_log_that_is_there(tmp_path: Path) -> None:
+def test_a_log_of_an_earlier_life_becomes_the_older_part_of_one_that_gets_its_name(tmp_path: Path) -> None:
     logs = Logs(str(tmp_path))
-    _write(logs, "old.log", "old\n")
-    os.close(logs.open("1.log"))
-    logs.drop("1.log", reuse=True)
-    _write(logs, "old.log", "new\n")
-    assert (tmp_path / "old.log").read_text() == "old\nnew\n"
+    for text in ("first", "second", "third"):
+        number = logs.choose()
+        os.write(logs.lend(number), text.encode())
+        logs.name(number, "1.log")
+    assert [(tmp_path / f"1.log{part}").read_text() for part in (".2", ".1", "")] == ["first", "second", "third"]
+
+
+def test_a_log_is_never_opened_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link.log").symlink_to("old.log")
     with pytest.raises(OSError):
-        logs.open("link.log")
+        Logs(str(tmp_path)).open("link.log")
 
 
-def test_spares_work_across_directories_that_were_removed_and_do_not_outlive_the_launcher(tmp_path: Path) -> None:
+def test_spares_survive_directories_that_were_removed_and_do_not_outlive_the_launcher(tmp_path: Path) -> None:
     logs = Logs(str(tmp_path))
-    for name in ("1.log", "2.log"):
-        os.close(logs.open(f"a/{name}"))
-    for name in ("1.log", "2.log"):
-        logs.drop(f"a/{name}", reuse=True)
+    first, second, third = (logs.choose() for _ in range(3))
+    logs.lend(first)
+    logs.name(first, "a/1.log")
+    (tmp_path / "a/1.log").unlink()
     (tmp_path / "a").rmdir()
-    _write(logs, "a/3.log", "text")
-    assert (tmp_path / "a/3.log").read_text() == "text"
-    Logs(str(tmp_path))
-    assert os.listdir(tmp_path / ".spare") == []
+    os.write(logs.lend(second), b"text")
+    logs.name(second, "a/2.log")
+    assert (tmp_path / "a/2.log").read_text() == "text"
+    logs.lend(third)
+    (tmp_path / f".spare/{third}").unlink()
+    logs.name(third, "a/3.log")
+    assert not (tmp_path / "a/3.log").exists()
+    logs.lend(logs.choose())
+    Logs(str(tmp_path)).sweep()
+    assert _spares(tmp_path) == []
 
 
 @pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../../x", "a//b", "", ".", "a/.", "a\0b"])

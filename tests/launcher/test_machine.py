@@ -52,7 +52,7 @@ def test_an_intent_is_recorded_before_anything_is_started() -> None:
     ask(made, "web-0")
     assert made.records == []
     (child,) = made.take(32, 1_000)
-    assert made.records == [("intent", "web-0", "web-0-1", 2, 500, None, None, None, 1_000, True, None)]
+    assert made.records == [("intent", "web-0", "web-0-1", 2, 500, None, None, None, 1_000, True, None, None)]
     assert child.state is S.INTENDED
     assert made.frame() == []
 
