@@ -90,6 +90,7 @@ class Controller:
         self._started_at = self.clock.now()
         self._next_turn: asyncio.Handle | None = None
         self._next_turn_at_once = False
+        self._turning = False
         self._turned_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._changed: list[asyncio.Future[None]] = []
@@ -134,6 +135,8 @@ class Controller:
 
     def _wake(self, at_once: bool = False) -> None:
         """Plans a turn; one that only tasks want keeps its distance, so that more of them share a commit."""
+        if self._turning:
+            return  # a turn looks itself whether another one is needed
         wait_s = 0.0 if at_once else self._turned_at + TURN_GAP_S - self.clock.monotonic()
         if self._next_turn is not None:
             if wait_s > 0 or self._next_turn_at_once:
@@ -150,7 +153,9 @@ class Controller:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._turning = True
         self.loop.turn()
+        self._turning = False
         self._turned_at = self.clock.monotonic()
         if self.loop.observer.settled:
             self._first_list.set()

@@ -47,6 +47,10 @@ class Queue(Protocol):
         """Tasks handed to the launcher and not ended: running, or waiting there for a slot."""
         ...
 
+    def ended_since(self, ms: int) -> int:
+        """How many tries have ended since that moment, as far back as is remembered."""
+        ...
+
     @property
     def next_due_ms(self) -> int | None:
         """When the first delayed or retrying task becomes ready."""

@@ -1,6 +1,6 @@
 """Hands a pool's waiting tasks to its slots, ends those that have to end, and says what an end means.
 
-    ready ids --Dispatch--> claimed: so many as slots, and PREFETCH more, wait or run in the launcher
+    ready ids --Dispatch--> claimed: so many as slots, and some ahead, wait or run in the launcher
     overdue   --EndTask---> the stop signal, after the grace the kill
     ended     --after_exit> Succeeded | Retrying | Failed | DeadLettered | Cancelled | Unknown
 
@@ -23,8 +23,12 @@ from reconciler.resources.units import from_ms, to_ms
 from reconciler.resources.worker import Reason
 from reconciler.store.base import TaskRecord
 
-PREFETCH = 16
-"""So many claimed tasks wait in the launcher beyond the slots, so that no slot idles during a commit."""
+AHEAD = 8
+"""At least so many claimed tasks wait in the launcher beyond the slots, so that no slot idles during a commit."""
+
+AHEAD_MS = 40
+"""And as many as have ended within this time: a turn, its commit and what may hold it up. A pool of short tasks needs
+many, and one of long tasks keeps the order of those that wait open."""
 
 
 def plan(key: Key, world: World, now: datetime) -> Plan:
@@ -35,7 +39,7 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     actions: list[Action] = _ends(key.name, pool, queue, now_ms)
     wake_ms = [queue.next_deadline_ms]
 
-    room = _room(pool, queue) if world.mode is Mode.RUNNING else 0
+    room = _room(pool, queue, now_ms) if world.mode is Mode.RUNNING else 0
     if room > 0:
         ids = tuple(queue.ready(room, now_ms))
         if ids:
@@ -57,10 +61,10 @@ def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Actio
     ]
 
 
-def _room(pool: Pool | None, queue: Queue) -> int:
+def _room(pool: Pool | None, queue: Queue, now_ms: int) -> int:
     if pool is None or pool.spec.tasks is None or pool.metadata.deleted_at is not None or not pool.spec.replicas:
         return 0
-    return pool.spec.replicas + PREFETCH - queue.claimed
+    return pool.spec.replicas + max(AHEAD, queue.ended_since(now_ms - AHEAD_MS)) - queue.claimed
 
 
 class EndedTry(NamedTuple):

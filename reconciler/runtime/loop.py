@@ -158,7 +158,7 @@ class Loop:
     @property
     def ready(self) -> bool:
         """Whether another turn has something to do now."""
-        return bool(self._inbox) or (self.work.ready and self.observer.settled)
+        return bool(self._inbox or self._waiters) or (self.work.ready and self.observer.settled)
 
     @property
     def next_at(self) -> datetime:

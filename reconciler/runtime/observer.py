@@ -191,6 +191,7 @@ class Observer:
         if found is None:
             return
         queue, record = found
+        queue.saw_end(self._now_ms)
         queue.began(
             record, exit_.get("pid", 0), exit_.get("slot", record.slot), exit_.get("started_ms") or record.started_ms
         )

@@ -10,12 +10,16 @@ order of ids: a task that comes back takes its old place.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.controllers.base import Overdue
 from reconciler.policies.ordering.fifo import Fifo
 from reconciler.resources.task import TaskState
 from reconciler.store.base import TaskRecord, Tasks
+
+
+ENDS_REMEMBERED = 64
 
 
 class TaskQueue:
@@ -36,6 +40,7 @@ class TaskQueue:
         self._claimed = 0
         self._waiting = 0
         self._running: dict[int, TaskRecord] = {}
+        self._ends_seen: deque[int] = deque(maxlen=ENDS_REMEMBERED)
 
     def load(self, record: TaskRecord) -> None:
         """A task from an earlier life of the controller; claims are settled by what the launcher says."""
@@ -93,6 +98,10 @@ class TaskQueue:
             heapq.heappush(self._ends, (0, record.id, record.claim, False))
         elif record.timeout_ms:
             heapq.heappush(self._ends, (started_ms + record.timeout_ms, record.id, record.claim, False))
+
+    def saw_end(self, now_ms: int) -> None:
+        """A try has ended."""
+        self._ends_seen.append(now_ms)
 
     def again(self, record: TaskRecord, due_ms: int) -> None:
         """The try failed and there will be another, not before that moment."""
@@ -174,6 +183,15 @@ class TaskQueue:
     def claimed(self) -> int:
         """Tasks the launcher has."""
         return self._claimed
+
+    def ended_since(self, ms: int) -> int:
+        """How many tries have been seen to end since that moment; the last 64 are remembered."""
+        count = 0
+        for at_ms in reversed(self._ends_seen):
+            if at_ms < ms:
+                break
+            count += 1
+        return count
 
     @property
     def next_due_ms(self) -> int | None:

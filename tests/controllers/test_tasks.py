@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.controllers.base import Dispatch, EndTask, Mode, Overdue, Plan
-from reconciler.controllers.tasks import PREFETCH, EndedTry, Verdict, after_exit, plan
+from reconciler.controllers.tasks import AHEAD, AHEAD_MS, EndedTry, Verdict, after_exit, plan
 from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec, Retry
 from reconciler.resources.task import TaskState
@@ -37,6 +37,7 @@ class World:
     mode: Mode = Mode.RUNNING
     waiting: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    ends_ms: list[int] = field(default_factory=list)
 
     def get(self, model: type[Any], name: str) -> Any:
         return self.pool
@@ -56,6 +57,9 @@ class World:
     def overdue(self, now_ms: int) -> Sequence[Overdue]:
         return self.to_end
 
+    def ended_since(self, ms: int) -> int:
+        return sum(at >= ms for at in self.ends_ms)
+
 
 def batch(replicas: int = 4) -> Pool:
     spec = {"replicas": replicas, "template": {"stop": {"signal": "SIGINT"}}, "tasks": {}}
@@ -64,13 +68,19 @@ def batch(replicas: int = 4) -> Pool:
 
 def test_the_slots_are_filled_and_a_few_more_wait_at_the_launcher() -> None:
     made = plan(KEY, World(batch(), ids=list(range(1, 101))), NOW)
-    assert made == Plan((Dispatch("batch", tuple(range(1, 4 + PREFETCH + 1))),))
+    assert made == Plan((Dispatch("batch", tuple(range(1, 4 + AHEAD + 1))),))
 
 
 def test_what_is_claimed_already_leaves_less_room() -> None:
-    made = plan(KEY, World(batch(), ids=list(range(1, 101)), claimed=4 + PREFETCH - 1), NOW)
+    made = plan(KEY, World(batch(), ids=list(range(1, 101)), claimed=4 + AHEAD - 1), NOW)
     assert made.actions == (Dispatch("batch", (1,)),)
-    assert plan(KEY, World(batch(), ids=[1], claimed=4 + PREFETCH, next_due_ms=NOW_MS + 5), NOW) == Plan()
+    assert plan(KEY, World(batch(), ids=[1], claimed=4 + AHEAD, next_due_ms=NOW_MS + 5), NOW) == Plan()
+
+
+def test_the_faster_they_end_the_more_of_them_wait_at_the_launcher() -> None:
+    ends_ms = [*[NOW_MS - AHEAD_MS - 1] * 9, *[NOW_MS - AHEAD_MS] * 20, *[NOW_MS] * 10]
+    made = plan(KEY, World(batch(), ids=list(range(1, 101)), ends_ms=ends_ms), NOW)
+    assert made == Plan((Dispatch("batch", tuple(range(1, 4 + 30 + 1))),))
 
 
 def test_an_idle_queue_sleeps_until_a_waiting_task_is_due() -> None:
