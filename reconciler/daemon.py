@@ -64,9 +64,6 @@ PING_AFTER_S = 2.0
 SILENT_S = 4.0
 """A launcher that has not answered for so long is stopped or stuck."""
 
-TURN_GAP_S = 0.005
-"""Between turns: what comes within it shares one commit. The first word after a pause is never kept waiting."""
-
 TELL_GAP_S = 0.0005
 """Between two looks of those who wait, for each of them."""
 
@@ -89,7 +86,7 @@ class Controller:
         self._asyncio = asyncio.get_running_loop()
         self._started_at = self.clock.now()
         self._next_turn: asyncio.Handle | None = None
-        self._next_turn_at_once = False
+        self._next_turn_at = 0.0
         self._turning = False
         self._turned_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -133,16 +130,17 @@ class Controller:
 
     # turns
 
-    def _wake(self, at_once: bool = False) -> None:
-        """Plans a turn; one that only tasks want keeps its distance, so that more of them share a commit."""
+    def _wake(self, apart_s: float = 0.0) -> None:
+        """Plans a turn, unless an earlier one is planned already."""
         if self._turning:
             return  # a turn looks itself whether another one is needed
-        wait_s = 0.0 if at_once else self._turned_at + TURN_GAP_S - self.clock.monotonic()
+        at = self._turned_at + apart_s
         if self._next_turn is not None:
-            if wait_s > 0 or self._next_turn_at_once:
+            if at >= self._next_turn_at:
                 return
             self._next_turn.cancel()
-        self._next_turn_at_once = wait_s <= 0
+        self._next_turn_at = at
+        wait_s = at - self.clock.monotonic() if apart_s else 0.0
         if wait_s > 0:
             self._next_turn = self._asyncio.call_later(wait_s, self._turn)
         else:
@@ -211,8 +209,6 @@ class Controller:
                 )
                 os._exit(EXIT_STATE_UNUSABLE)
         self.loop.receive(messages)
-        if not all(map(_of_tasks_only, messages)):
-            self._wake(at_once=True)
 
     def _launcher_gone(self, why: str) -> None:
         if self._finish_code is None:
@@ -533,17 +529,6 @@ def _api() -> tuple[ModuleType, ModuleType]:
     from reconciler.api import app, server
 
     return app, server
-
-
-def _of_tasks_only(message: list[Any]) -> bool:
-    """A worker's word is never kept waiting."""
-    match message[0]:
-        case "started":
-            return all(row[0].startswith("task/") for row in message[1])
-        case "exited":
-            return all(row[1].startswith("task/") for row in message[1])
-        case _:
-            return False
 
 
 def _settled(worker: Worker) -> bool:

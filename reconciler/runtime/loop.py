@@ -54,6 +54,14 @@ STORE_RETRY = timedelta(seconds=1)
 
 KEYS_A_TURN = 256
 
+PACE_MS = 40
+LONGEST_APART_S, LONGEST_AT_PER_S = 0.01, 1000
+"""Turns that only tasks want keep a distance, so that more of them share a commit; it grows with the pace at which tasks
+end, up to this much at that pace."""
+
+ANSWER_APART_S = 0.002
+"""The distance where somebody waits for an answer."""
+
 CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
     "Pool": pool_controller.plan,
     "Worker": worker_controller.plan,
@@ -64,7 +72,8 @@ CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
 class Loop:
     """The controller without its surroundings."""
 
-    def __init__(self, store: Store, link: Link, host: Host, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(self, store: Store, link: Link, host: Host, clock: Clock, wake: Callable[[float], None]) -> None:
+        """`wake` is told how far from the last turn, in seconds, the next one is to be; 0: it comes at once."""
         self.store = store
         self.queues = Queues(store.tasks, store.id)
         for pool in store.all(Pool):
@@ -82,6 +91,7 @@ class Loop:
         self._link = link
         self._clock = clock
         self._wake = wake
+        self._apart_s = 0.0
         self._acknowledged = 0
         self._waiters: list[tuple[Callable[[], None], Callable[[StoreFull], None]]] = []
         self._retry_store_at: datetime | None = None
@@ -93,12 +103,12 @@ class Loop:
     def receive(self, messages: Sequence[Sequence[Any]]) -> None:
         """Words of the launcher, for the next turn."""
         self._inbox += messages
-        self._wake()
+        self._wake(self._apart_s if all(map(_of_tasks_only, messages)) else 0.0)
 
     def when_durable(self, done: Callable[[], None], failed: Callable[[StoreFull], None]) -> None:
         """Calls back when everything staged so far is durable, or cannot be made so."""
         self._waiters.append((done, failed))
-        self._wake()
+        self._wake(min(self._apart_s, ANSWER_APART_S))
 
     def submit(self, pool: str, records: Sequence[TaskRecord]) -> None:
         """New tasks of one pool."""
@@ -126,7 +136,7 @@ class Loop:
                     self._recall(queue.end_all())
             self.world.mode = mode
             self._plan_everything()
-            self._wake()
+            self._wake(0.0)
 
     def _recall(self, ids: Sequence[int]) -> None:
         """Takes back claimed tasks that may not have begun: from the outbox, or from the launcher, if it agrees."""
@@ -154,6 +164,9 @@ class Loop:
             signals, self.executor.signals = self.executor.signals, []
             self._link.send(signals)
         self._commit(now)
+        since_ms = to_ms(now) - PACE_MS
+        ended_per_s = sum(queue.ended_since(since_ms) for queue in self.queues) * 1000 / PACE_MS
+        self._apart_s = LONGEST_APART_S * min(1.0, ended_per_s / LONGEST_AT_PER_S)
 
     @property
     def ready(self) -> bool:
@@ -257,7 +270,7 @@ class Loop:
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
         changed = new if new is not None else old
         assert changed is not None
-        self._wake()
+        self._wake(0.0)
         if isinstance(changed, Worker):
             if new is not None:
                 self.work.add(new.key)
@@ -287,7 +300,7 @@ class Loop:
     def _tasks_changed(self, pool: str) -> None:
         self.work.add(Key("Queue", pool))
         self.work.add_at(Key("Pool", pool), self._clock.now() + COUNTS_DELAY)
-        self._wake()
+        self._wake(self._apart_s)
 
     def _plan_everything(self) -> None:
         for pool in self.store.all(Pool):
@@ -295,3 +308,14 @@ class Loop:
             self.work.add(Key("Queue", pool.name))
         for worker in self.store.all(Worker):
             self.work.add(worker.key)
+
+
+def _of_tasks_only(message: Sequence[Any]) -> bool:
+    """A worker's word is never kept waiting."""
+    match message[0]:
+        case "started":
+            return all(row[0].startswith("task/") for row in message[1])
+        case "exited":
+            return all(row[1].startswith("task/") for row in message[1])
+        case _:
+            return False

@@ -18,7 +18,6 @@ from reconciler.policies.ordering.fifo import Fifo
 from reconciler.resources.task import TaskState
 from reconciler.store.base import TaskRecord, Tasks
 
-
 ENDS_REMEMBERED = 64
 
 

@@ -104,7 +104,7 @@ class SqliteStore(MemoryStore):
         self._ballast = self._directory / "ballast"
         self._connections: list[sqlite3.Connection] = []  # in the order in which they are closed
         self._lock_fd = -1
-        self._inodes: dict[Path, int] = {}
+        self._inodes: dict[str, int] = {}
         self._broken: StoreBroken | None = None
         self._wal_grew = False
         try:
@@ -309,7 +309,7 @@ class SqliteStore(MemoryStore):
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, f"{os.getpid()}\n{self.id}\n".encode(), 0)
         log, lock = self._directory / "store.db-wal", self._directory / "store.lock"
-        self._inodes = {path: os.stat(path).st_ino for path in (self._path, log, lock)}
+        self._inodes = {str(path): os.stat(path).st_ino for path in (self._path, log, lock)}
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         # by URI and never by open(): closing a descriptor of the file would drop SQLite's locks on it

@@ -142,7 +142,7 @@ class Controller(Daemon):
 
     # turns
 
-    def _wake(self) -> None:
+    def _wake(self, apart_s: float = 0.0) -> None:
         self._turn_in(0.0003)
 
     def _turn_in(self, delay_s: float) -> None:
