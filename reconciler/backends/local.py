@@ -15,7 +15,7 @@ from reconciler.backends.base import Account
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Decoder, FrameError, Message
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
 
 
 class SocketLink:

@@ -339,7 +339,7 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
         count.updated += worker.spec.template_hash == status.template_hash == target
         if status.ready:
             count.ready += 1
-            count.available += status.started_at is not None and status.started_at + min_ready <= now
+            count.available += status.started_at is not None and (not min_ready or status.started_at + min_ready <= now)
         elif status.state is State.COMPLETED:
             count.completed += 1
         elif status.state is State.FAILED:

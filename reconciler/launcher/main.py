@@ -109,7 +109,7 @@ class _Channel:
     def read(self) -> tuple[list[list[Any]], bool]:
         """What has come, and whether more may come. Raises FrameError."""
         try:
-            data = self._sock.recv(1 << 18)
+            data = self._sock.recv(1 << 16)
         except BlockingIOError:
             return [], True
         except ConnectionError:

@@ -23,7 +23,7 @@ def starter(request: pytest.FixtureRequest) -> Iterator[Starter]:
 def _start(starter: Starter, argv: list[str], **fields: object) -> int:
     """The wait status of one process."""
     prepared = Prepared(Template("t", argv, {"PATH": "/usr/bin:/bin"}, **fields))  # type: ignore[arg-type]
-    pid, pidfd = starter.start(prepared, prepared.argv, prepared.env_list, starter.null, [])
+    pid, pidfd = starter.start(prepared, prepared.argv, prepared.env, starter.null, [])
     os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
