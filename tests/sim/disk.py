@@ -96,12 +96,12 @@ class DurableTasks(MemoryTasks):
 
     def write(self, disk: Disk) -> None:
         """What is staged, as rows."""
-        for number, record in (*self._new.items(), *self._changed.items()):
+        for number, record in (*self._new.items(), *self._moved.items(), *self._changed.items()):
             before = disk.tasks.get(number)
             spec = before.spec if before is not None else record.spec
             disk.tasks[number] = replace(record, spec=spec, pid=0)
         disk.next_task_id = self._next_id
-        disk.rows_written([*self._new, *self._changed])
+        disk.rows_written([*self._new, *self._moved, *self._changed])
 
     def get(self, task_id: int) -> TaskRecord | None:
         record = super().get(task_id)
