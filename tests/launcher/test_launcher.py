@@ -792,6 +792,33 @@ def test_fault_L6_L7_a_launcher_that_dies_around_a_start_never_leads_to_a_second
         assert len(ledger.read_text().split()) <= 1
 
 
+@pytest.mark.parametrize("point", ["after-spawn", "after-pid", "before-exit-record", "after-exit-record", "after-reap"])
+def test_what_a_task_has_written_is_found_under_its_name_whenever_the_launcher_dies(
+    house: Any, wait_until: Any, point: str
+) -> None:
+    house.start(env={"RECONCILER_CRASH_AT": f"launcher.{point}"})
+    controller = house.controller()
+    controller.template("t", ["sh", "-c", "echo text; sleep 0.02"], lane="batch", contain=False)
+    controller.say(["lane", "batch", 1])
+    controller.spawn("task/1", "i1", "t", log="t/0/1.1.log")
+    assert house.wait() == 137
+    house.kill()
+    house.up()
+    log = house.state / "logs/t/0/1.1.log"
+    wait_until(lambda: log.exists() and log.read_text() == "text\n")
+    wait_until(lambda: os.listdir(house.state / "logs/.spare") == [])
+
+
+def test_the_log_of_a_task_that_runs_on_is_shown_while_it_runs(house: Any, wait_until: Any) -> None:
+    controller = house.up()
+    controller.template("t", ["sh", "-c", "echo text; exec sleep 1000"], lane="batch", contain=False)
+    controller.say(["lane", "batch", 1])
+    controller.spawn("task/1", "i1", "t", log="t/0/1.1.log")
+    log = house.state / "logs/t/0/1.1.log"
+    wait_until(lambda: log.exists() and log.read_text() == "text\n")
+    assert controller.listing()[0][0][6] == "up"
+
+
 @pytest.mark.parametrize("point", END_POINTS)
 def test_a_launcher_that_dies_around_an_exit_loses_no_record_of_it(house: Any, point: str) -> None:
     nth = 2 if point.endswith("-frame") else 1
