@@ -46,8 +46,6 @@ class Trees:
         self._parent = _parent_cgroup(state_dir) if use_cgroup else None
         self._left: dict[str, _Left] = {}
         self._children = system.OwnChildren()
-        self.strangers = False
-        """Some child of ours is nobody's instance: it will have to be reaped."""
 
     @property
     def word(self) -> str:
@@ -96,7 +94,6 @@ class Trees:
         `own`: the pids that are main processes now, to be left to their own bookkeeping. `lent`: descriptors for the look.
         """
         busy: set[str] = set()
-        self.strangers = False
         hidden = [left for left in self._left.values() if left.leaf is not None or left.child.adopted]
         # most leave nobody behind, and then this is all there is to do
         if hidden or any(pid not in own for pid in self._children.read()):
@@ -149,9 +146,7 @@ class Trees:
                     again = True  # its own children have come to us
                     continue
                 left = self._whose(pid, stat, sessions)
-                if left is None:
-                    self.strangers = True
-                else:
+                if left is not None:  # a stranger is left alone until it ends
                     os.kill(pid, signal.SIGKILL)  # it is our child and not reaped: the pid is its own
                     self._found(left, pid, stat, busy)
 
