@@ -102,6 +102,14 @@ class Client:
         listed = [{"path": path, "text": text} for path, text in files]
         return self._json("POST", _path("apply"), body={"files": listed, "prune": prune})
 
+    def plan(
+        self, files: Sequence[tuple[str, str]], source: str = "", prune: bool = False, manifests: bool = False
+    ) -> dict[str, Any]:
+        """What applying these would do; with `source` as that source would; with `manifests` both states of each object."""
+        listed = [{"path": path, "text": text} for path, text in files]
+        body = {"files": listed, "source": source, "prune": prune, "manifests": manifests}
+        return self._json("POST", _path("plan"), body=body)
+
     def scale(self, pool: str, replicas: int, override: str | None = None, reason: str = "") -> dict[str, Any]:
         """Another number of replicas; `override` ("" for as long as it stands, or "1h") over a source's word."""
         body = {"replicas": replicas, "override": override, "reason": reason}

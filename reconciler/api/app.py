@@ -7,7 +7,7 @@
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
     GET    /api/v1/workers|tasks/{name}/logs
-    POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan
+    POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
 
 A change is answered when it is durable (`daemon.committed`), and leaves an event that names the caller. Every error has
 one form: {"error": {"reason", "message", "help"}}.
@@ -33,12 +33,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.api import views
+from reconciler.api import sources, views
 from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
 from reconciler.api.output import stream
 from reconciler.api.requests import (
+    Manifest,
     TooLarge,
+    WrongManifests,
     actor_of,
     any_json,
     body,
@@ -58,7 +60,7 @@ from reconciler.clock import Clock, SystemClock
 from reconciler.errors import Conflict, Forbidden, Invalid, NotFound, ReconcilerError, Refused
 from reconciler.loading.apply import BY_HAND, apply
 from reconciler.loading.parse import SourceFile
-from reconciler.loading.problem import Problem, has_errors, in_order
+from reconciler.loading.problem import has_errors, in_order
 from reconciler.loading.validate import load
 from reconciler.resources.event import Cause, event
 from reconciler.resources.kinds import STORED
@@ -92,6 +94,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/events", api.events, "GET"),
         _route(f"{v1}/wait", api.wait, "GET"),
         _route(f"{v1}/apply", api.apply, "POST"),
+        *sources.routes(daemon, clock or SystemClock()),
         _route(f"{v1}/shutdown", api.shutdown, "POST"),
         _route(f"{v1}/rescan", api.rescan, "POST"),
         _route(f"{v1}/tasks/cancel", api.cancel_many, "POST"),
@@ -103,7 +106,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
     ]
     handlers: dict[Any, Any] = {
         ReconcilerError: _foreseen,
-        _Problems: _wrong,
+        WrongManifests: _wrong,
         HTTPException: _by_status,
         Exception: _defect,
     }
@@ -118,18 +121,8 @@ class MethodNotAllowed(ReconcilerError):
     reason = "MethodNotAllowed"
 
 
-class _Problems(Exception):
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = problems
-
-
-class _File(Model):
-    path: str = Field(max_length=4096)
-    text: str
-
-
 class _Apply(Model):
-    files: list[_File]
+    files: list[Manifest]
     source: str = Field(default=BY_HAND, max_length=4096)
     prune: bool = False
 
@@ -325,17 +318,18 @@ class _Api:
         manifest = {**{name: value for name, value in given.items() if name != "status"}, "metadata": kept}
         result = load([SourceFile("request", json.dumps(manifest, indent=1).encode())])
         if has_errors(result.problems) or len(result.objects) != 1:
-            raise _Problems(result.problems)
+            raise WrongManifests(result.problems)
         (pool,) = result.objects
         assert isinstance(pool, Pool)
         return pool.changed(metadata=pool.metadata.changed(source=None)), expected
 
     async def apply(self, request: Request) -> Response:
         asked = await body(request, _Apply)
-        files = [SourceFile(file.path, file.text.encode("utf-8", "surrogatepass")) for file in asked.files]
-        result = await asyncio.to_thread(load, files, asked.source)  # many documents take a while
+        result = await asyncio.to_thread(
+            load, [item.file for item in asked.files], asked.source
+        )  # many documents take a while
         if has_errors(result.problems):
-            raise _Problems(result.problems)
+            raise WrongManifests(result.problems)
         actor = actor_of(request)
         words = apply(self._store, result.objects, asked.source, asked.prune, actor, self._clock.now())
         await self._daemon.committed()
@@ -558,7 +552,7 @@ async def _defect(request: Request, error: Exception) -> Response:
     return _json(views.encode(views.problem(fault)).encode(), 500)
 
 
-async def _wrong(request: Request, error: _Problems) -> Response:
+async def _wrong(request: Request, error: WrongManifests) -> Response:
     listed = in_order(error.problems)
     wrong = Invalid(f"{len(listed)} problems in the manifests")
     return _json(views.encode({**views.problem(wrong), "problems": [p.to_json() for p in listed]}).encode(), 422)

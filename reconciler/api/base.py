@@ -29,10 +29,22 @@ class LogFile(NamedTuple):
     """Whether a process may still write to it."""
 
 
+class Source(Protocol):
+    """A directory of manifests that the daemon keeps applied."""
+
+    root: str
+    prune: bool
+
+
 class Daemon(Protocol):
     """The running daemon as the API sees it. Everything here is quick and on the event loop."""
 
     store: Store
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """In the order of the command line."""
+        ...
 
     async def committed(self) -> None:
         """Returns when all that was staged before the call is durable. Raises StoreFull; nothing was acknowledged then."""

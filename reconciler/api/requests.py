@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 
 from reconciler.api.base import Caller
 from reconciler.errors import Invalid, NotFound, ReconcilerError
+from reconciler.loading.parse import SourceFile
+from reconciler.loading.problem import Problem
 from reconciler.resources.kinds import find_kind
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import TaskState
@@ -25,6 +28,25 @@ class TooLarge(ReconcilerError):
 
     status = 413
     reason = "TooLarge"
+
+
+class WrongManifests(Exception):
+    """What was sent has errors, each with its place."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = problems
+
+
+class Manifest(Model):
+    """One file as the client has read it."""
+
+    path: str = Field(max_length=4096)
+    text: str
+
+    @property
+    def file(self) -> SourceFile:
+        """As a loader takes it."""
+        return SourceFile(self.path, self.text.encode("utf-8", "surrogatepass"))
 
 
 async def read(request: Request) -> bytes:

@@ -47,16 +47,13 @@ def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | No
 
     Says of each object whether it was created, configured, unchanged or pruned.
     """
-    files, unread = _read(paths)
-    _, found = _load(files)
-    problems = in_order([*unread, *found])
-    sys.stderr.write(report(problems, "full"))
-    if has_errors(problems):
-        click.echo(f"nothing was applied: {render_count(problems)}", err=True)
+    files = checked(paths)
+    if files is None:
+        click.echo("nothing was applied", err=True)
         return 1
     with connect(state) as client:
         try:
-            applied = client.apply([(file.path, file.data.decode()) for file in files], prune)
+            applied = client.apply(files, prune)
         except ReconcilerError as error:
             refused = [Problem.from_json(item) for item in getattr(error, "problems", ())]
             if not refused:
@@ -70,6 +67,18 @@ def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | No
             for result in applied["results"]:
                 client.wait([result["object"]], "deleted" if result["word"] == "pruned" else "ready")
     return 0
+
+
+def checked(paths: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Every manifest of these paths as (path, text); None, with all that is wrong on stderr, when one has an error."""
+    files, unread = _read(paths)
+    _, found = _load(files)
+    problems = in_order([*unread, *found])
+    sys.stderr.write(report(problems, "full"))
+    if has_errors(problems):
+        click.echo(render_count(problems), err=True)
+        return None
+    return [(file.path, file.data.decode()) for file in files]
 
 
 def report(problems: Sequence[Problem], form: str) -> str:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from reconciler.errors import Conflict, Invalid, Refused
+from reconciler.loading import guard
 from reconciler.resources.event import Cause, event
 from reconciler.resources.kinds import WRITABLE
 from reconciler.resources.meta import Key, Model, Object, Origin
@@ -39,10 +40,11 @@ class Applied(NamedTuple):
     word: Word
 
 
-class _Decision(NamedTuple):
-    """What will be staged: the object to store, if any differs from what is there."""
+class Decision(NamedTuple):
+    """What will be staged: the object as it will be, and as it is; `write`: whether they differ."""
 
     applied: Applied
+    old: Object | None
     object: Object
     write: bool
 
@@ -55,26 +57,36 @@ def apply(
     actor: str,
     now: datetime,
     read: Collection[str] | None = None,
+    confirmed: bool = False,
 ) -> list[Applied]:
     """Stages what makes the store hold these objects; with `prune` also no others of this source.
 
     `read`: the sources that are read now. What another one declared that is read no longer (its directory was moved, or
-    `up` was given other ones) is taken over; None: every owner keeps its own.
+    `up` was given other ones) is taken over; None: every owner keeps its own. `confirmed`: a person has seen what the
+    prune takes.
 
     Raises Conflict (the name belongs to another source, or its bearer is still being deleted) and Refused (a prune that
     would take too much); nothing is staged then.
     """
-    decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now, read) for obj in objects]
-    if prune:
-        decisions += _pruned(store, {obj.key for obj in objects}, source, now)
+    decisions = decide(store, objects, source, prune, now, read)
+    if not confirmed and (why := refusal(store, decisions, source)):
+        raise Refused(why, "delete them by name if that is meant")
     for decision in decisions:
         _stage(store, decision, actor, now)
     return [decision.applied for decision in decisions]
 
 
-def _decide(old: Object | None, new: Object, source: str, now: datetime, read: Collection[str] | None) -> _Decision:
+def decide(
+    store: Store, objects: Sequence[Object], source: str, prune: bool, now: datetime, read: Collection[str] | None
+) -> list[Decision]:
+    """What `apply` would stage if it is not refused. Raises Conflict as it does."""
+    decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now, read) for obj in objects]
+    return decisions + (_pruned(store, {obj.key for obj in objects}, source, now) if prune else [])
+
+
+def _decide(old: Object | None, new: Object, source: str, now: datetime, read: Collection[str] | None) -> Decision:
     if old is None:
-        return _Decision(Applied(new.key, "created"), new, True)
+        return Decision(Applied(new.key, "created"), None, new, True)
     if old.metadata.deleted_at is not None:
         raise Conflict(f"{old.key} is still being deleted", "it can be declared again when nothing of it runs")
     owner = _owner(old)
@@ -93,7 +105,7 @@ def _decide(old: Object | None, new: Object, source: str, now: datetime, read: C
     if differs or moved:  # a new revision that changed nothing of this object is not worth a write
         metadata = metadata.changed(source=new.metadata.source)
     word: Word = "configured" if differs else "unchanged"
-    return _Decision(Applied(new.key, word), old.changed(spec=spec, metadata=metadata), differs or moved)
+    return Decision(Applied(new.key, word), old, old.changed(spec=spec, metadata=metadata), differs or moved)
 
 
 def _owned(obj: Object, source: str) -> Object:
@@ -126,34 +138,40 @@ def _owner(obj: Object) -> str:
     return obj.metadata.source.source if obj.metadata.source is not None else ""
 
 
-def _pruned(store: Store, declared: set[Key], source: str, now: datetime) -> list[_Decision]:
+def _pruned(store: Store, declared: set[Key], source: str, now: datetime) -> list[Decision]:
     if not source:
         raise Invalid("nothing can be pruned without a source", "apply a directory")
-    own = [
+    gone = [
+        obj
+        for obj in owned(store, source)
+        if obj.key not in declared and obj.metadata.annotations.get(PRUNE_ANNOTATION) != "disabled"
+    ]
+    return [
+        Decision(Applied(obj.key, "pruned"), obj, obj.changed(metadata=obj.metadata.changed(deleted_at=now)), True)
+        for obj in reversed(gone)
+    ]
+
+
+def owned(store: Store, source: str) -> list[Object]:
+    """What a source has declared and nobody has deleted."""
+    return [
         obj
         for model in WRITABLE.values()
         for obj in store.all(model)
         if _owner(obj) == source and obj.metadata.deleted_at is None
     ]
-    gone = [
-        obj for obj in own if obj.key not in declared and obj.metadata.annotations.get(PRUNE_ANNOTATION) != "disabled"
-    ]
-    if len(gone) >= 3 and 2 * len(gone) > len(own):
-        names = ", ".join(str(obj.key) for obj in gone[:5]) + (", ..." if len(gone) > 5 else "")
-        raise Refused(
-            f"{len(gone)} of the {len(own)} objects of {source} would be pruned: {names}",
-            "delete them by name if that is meant",
-        )
-    return [
-        _Decision(Applied(obj.key, "pruned"), obj.changed(metadata=obj.metadata.changed(deleted_at=now)), True)
-        for obj in reversed(gone)
-    ]
 
 
-def _stage(store: Store, decision: _Decision, actor: str, now: datetime) -> None:
+def refusal(store: Store, decisions: Sequence[Decision], source: str, replaced: bool = False) -> str:
+    """Why a source may not do this unless it is confirmed; see guard.py."""
+    gone = [decision.applied.key for decision in decisions if decision.applied.word == "pruned"]
+    return guard.prune_refusal(gone[::-1], len(owned(store, source)), source, replaced) if gone else ""
+
+
+def _stage(store: Store, decision: Decision, actor: str, now: datetime) -> None:
     if not decision.write:
         return
-    (key, word), obj, _ = decision
+    (key, word), _, obj, _ = decision
     if word == "created":
         store.create(obj)
     else:

@@ -50,7 +50,7 @@ class DirectorySource:
         self.error = ""
         self.first = asyncio.Event()
         """Set when it has been looked at once, whatever came of it."""
-        self._prune = prune
+        self.prune = prune
         self._read = {*others, root}
         self._store = store
         self._clock = clock
@@ -157,7 +157,7 @@ class DirectorySource:
             self._store.add_event(event(key, "ManifestInvalid", self.error, now, warning=True))
             return
         try:
-            applied = applying.apply(self._store, loaded.objects, self.root, self._prune, "source", now, self._read)
+            applied = applying.apply(self._store, loaded.objects, self.root, self.prune, "source", now, self._read)
             await self._committed()
         except ReconcilerError as error:
             self.error = str(error)

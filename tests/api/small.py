@@ -54,6 +54,7 @@ class SmallDaemon:
         self.stuck = False
         self.ended: list[tuple[bool, bool]] = []
         self.rescans = 0
+        self.sources: list[Any] = []
         self.files: dict[Key, list[LogFile]] = {}
         self._waiting: list[asyncio.Future[None]] = []
 
