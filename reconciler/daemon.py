@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import hashlib
-import json
 import logging
 import os
 import signal
@@ -33,15 +31,17 @@ from reconciler.backends import logs
 from reconciler.backends.launch import task_log, worker_log
 from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
+from reconciler.controllers import intake
 from reconciler.controllers.base import Mode
-from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, StoreBroken, Unavailable
+from reconciler.controllers.convergence import in_trouble, nothing_runs, planned, settled
+from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
 from reconciler.launcher import protocol
 from reconciler.loading.apply import BY_HAND, stands
 from reconciler.resources.meta import Key, Status
-from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown, Pool, Tasks
-from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
+from reconciler.resources.pool import Pool
+from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
-from reconciler.resources.worker import Process, State, Worker
+from reconciler.resources.worker import Process, Worker
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource
@@ -53,9 +53,6 @@ log = logging.getLogger("reconciler")
 EXIT_STATE_UNUSABLE = 78
 """The launcher does not start another controller then."""
 EXIT_START_ANOTHER = 75
-
-_SETTLED = {State.RUNNING, State.READY, State.BACKOFF, State.FAILED, State.COMPLETED, State.STOP_STUCK, State.UNKNOWN}
-_BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
 
 HEARTBEAT_S = 1.0
 
@@ -217,9 +214,7 @@ class Controller:
         self.leave()
 
     def _nothing_runs(self) -> bool:
-        return all(w.status.process is Process.NONE for w in self.store.all(Worker)) and not any(
-            queue.claimed for queue in self.loop.queues
-        )
+        return nothing_runs(self.store.all(Worker), sum(queue.claimed for queue in self.loop.queues))
 
     def _finish(self, code: int) -> None:
         """Tells the launcher to end, once; it ends this process."""
@@ -258,15 +253,14 @@ class Controller:
 
     def _look_whether_converged(self) -> None:
         last = self.store.get(Worker, self._waited_for)
-        if last is not None and not _settled(last):
+        if last is not None and not settled(last):
             return  # looked at in every turn of a start: one worker that is not there yet says enough
         workers = self.store.all(Worker)
-        pools = self.store.all(Pool)
         for worker in workers:
-            if not _settled(worker):
+            if not settled(worker):
                 self._waited_for = worker.name
                 return
-        if any(p.status.observed_generation != p.metadata.generation or p.metadata.deleted_at for p in pools):
+        if not planned(self.store.all(Pool)):
             return
         self._converged = True
         observer = self.loop.observer
@@ -274,7 +268,7 @@ class Controller:
             line = f"adopted {observer.adopted}, started {self.loop.executor.started}, unknown {observer.unknown}"
             print(line, file=sys.stderr, flush=True)
         if self._once:
-            bad = [w for w in workers if w.status.state in _BAD]
+            bad = in_trouble(workers)
             for worker in bad:
                 print(f"{worker.key} is {worker.status.state}", file=sys.stderr, flush=True)
             self._finish(1 if bad or any(source.error for source in self.sources) else 0)
@@ -342,84 +336,14 @@ class Controller:
 
     def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
         """Stages the tasks, all or none; the caller answers after `committed`."""
+        queue, loop = self.loop.queues.of(pool), self.loop
+        stopping = loop.world.mode is not Mode.RUNNING
         found = self.store.get(Pool, pool)
-        if found is None:
-            raise NotFound(f"there is no pool/{pool}", "`reconciler get pools` lists what there is")
-        if found.spec.tasks is None:
-            raise Refused(f"pool/{pool} takes no tasks", "give it `tasks: {mode: PerTask}`, or choose another pool")
-        if found.metadata.deleted_at is not None or self.loop.world.mode is not Mode.RUNNING:
-            raise Unavailable(f"pool/{pool} is being stopped and takes no new tasks")
-        if self.loop.degraded:
-            raise Unavailable(
-                f"tasks cannot be made durable now: {self.loop.degraded}", "free space on the state's disk"
-            )
-        queue = self.loop.queues.of(pool)
-        if queue.waiting + len(submissions) > found.spec.tasks.queue_limit:
-            limit = found.spec.tasks.queue_limit
-            raise QueueFull(
-                f"pool/{pool} has {queue.waiting} tasks waiting and takes at most {limit}",
-                "submit later, or raise spec.tasks.queueLimit",
-            )
-        now_ms = to_ms(self.clock.now())
-        answers: list[TaskRecord] = []
-        new: dict[str | int, TaskRecord] = {}
-        for submission in submissions:
-            record = self._record(pool, found.spec.tasks, submission, now_ms)
-            key = record.idempotency_key
-            if key is not None:
-                twin = new.get(key) or self._twin(pool, key)
-                if twin is not None:
-                    if twin.digest != record.digest:
-                        raise Conflict(
-                            f"idempotency key {key!r} belongs to task/{twin.id}, which is another task",
-                            "use a new key for new work",
-                        )
-                    answers.append(twin)
-                    continue
-            record.id = self.store.tasks.next_id()
-            new[key if key is not None else record.id] = record
-            answers.append(record)
-        self.loop.submit(pool, list(new.values()))
-        return answers
-
-    def _twin(self, pool: str, idempotency_key: str) -> TaskRecord | None:
-        return self.store.tasks.by_key(pool, idempotency_key)
-
-    def _record(self, pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> TaskRecord:
-        spec: dict[str, Any] = {"pool": pool, "command": submission.command}
-        if submission.env:
-            spec["env"] = submission.env
-        if submission.payload is not None:
-            spec["payload"] = submission.payload
-        if submission.idempotency_key is not None:
-            spec["idempotencyKey"] = submission.idempotency_key
-        text = _spec_text(spec)
-        if len(text) > MAX_PAYLOAD_BYTES:
-            raise Refused(f"a task of {len(text)} bytes, more than {MAX_PAYLOAD_BYTES}", "pass a file's name instead")
-        if submission.payload is not None:
-            payload = json.dumps(submission.payload, separators=(",", ":"))
-            if len(payload) > MAX_ARGUMENT_BYTES:
-                raise Refused(
-                    f"a payload of {len(payload)} bytes, more than the {MAX_ARGUMENT_BYTES} that one variable can hold",
-                    "pass a file's name instead",
-                )
-        timeout_s = submission.timeout_s if submission.timeout_s is not None else defaults.timeout_s
-        on_unknown = submission.on_unknown or defaults.on_unknown
-        record = TaskRecord(
-            id=0,
-            pool=pool,
-            state=TaskState.PENDING,
-            submitted_ms=now_ms,
-            max_attempts=submission.max_attempts or defaults.retry.max_attempts,
-            spec=text,
-            timeout_ms=round(timeout_s * 1000) if timeout_s is not None else 0,
-            on_unknown_fail=on_unknown is OnUnknown.FAIL,
-        )
-        if submission.idempotency_key is not None:
-            record.idempotency_key = submission.idempotency_key
-            asked = [text, submission.timeout_s, submission.max_attempts, submission.on_unknown]
-            record.digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-        return record
+        defaults = intake.admit(pool, found, len(submissions), queue.waiting, stopping, loop.degraded)
+        tasks = self.store.tasks
+        taken = intake.take(pool, defaults, submissions, tasks.by_key, tasks.next_id, to_ms(self.clock.now()))
+        loop.submit(pool, taken.new)
+        return taken.answers
 
     def cancel(self, task_id: int) -> TaskRecord:
         """Cancels what waits, ends what runs; an ended task stays as it is."""
@@ -522,17 +446,10 @@ class Controller:
         return [LogFile(path, running and path == paths[-1]) for path in paths]
 
 
-_spec_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
-
-
 def _api() -> tuple[ModuleType, ModuleType]:
     from reconciler.api import app, server
 
     return app, server
-
-
-def _settled(worker: Worker) -> bool:
-    return worker.status.state in _SETTLED and worker.metadata.deleted_at is None
 
 
 def main() -> None:

@@ -1,0 +1,33 @@
+"""Whether what is declared has come about, whether anything is in trouble, and whether anything runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reconciler.resources.pool import Pool
+from reconciler.resources.worker import Process, State, Worker
+
+_SETTLED = {State.RUNNING, State.READY, State.BACKOFF, State.FAILED, State.COMPLETED, State.STOP_STUCK, State.UNKNOWN}
+_BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
+
+
+def settled(worker: Worker) -> bool:
+    """Whether it has got as far as it gets for now, well or ill."""
+    return worker.status.state in _SETTLED and worker.metadata.deleted_at is None
+
+
+def planned(pools: Iterable[Pool]) -> bool:
+    """Whether each pool has been planned as it is declared now, and none is going."""
+    return all(
+        pool.status.observed_generation == pool.metadata.generation and not pool.metadata.deleted_at for pool in pools
+    )
+
+
+def in_trouble(workers: Iterable[Worker]) -> list[Worker]:
+    """Those that do not do what they are for."""
+    return [worker for worker in workers if worker.status.state in _BAD]
+
+
+def nothing_runs(workers: Iterable[Worker], claimed_tasks: int) -> bool:
+    """Whether no process of ours is left."""
+    return not claimed_tasks and all(worker.status.process is Process.NONE for worker in workers)

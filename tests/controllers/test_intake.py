@@ -1,0 +1,78 @@
+"""Which tasks a pool takes."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from reconciler.controllers.intake import admit, take
+from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, Unavailable
+from reconciler.resources.meta import Metadata
+from reconciler.resources.pool import Pool, PoolSpec
+from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission
+from reconciler.store.base import TaskRecord
+
+
+def batch(tasks: dict[str, Any] | None = None, **metadata: Any) -> Pool:
+    spec = PoolSpec.model_validate({"replicas": 1, "tasks": {"queueLimit": 10} if tasks is None else tasks})
+    return Pool(metadata=Metadata(name="batch", **metadata), spec=spec)
+
+
+def submission(*command: str, **fields: Any) -> Submission:
+    return Submission.model_validate({"command": list(command) or ["true"], **fields})
+
+
+def taken(*submissions: Submission, known: dict[str, TaskRecord] | None = None) -> Any:
+    numbers = count(1)
+    defaults = admit("batch", batch({"timeout": "5s", "retry": {"maxAttempts": 4}}), 1, 0, False, "")
+    by_key = lambda pool, key: (known or {}).get(key)  # noqa: E731
+    return take("batch", defaults, submissions, by_key, lambda: next(numbers), 1_000)
+
+
+@pytest.mark.parametrize(
+    ("pool", "count_", "waiting", "stopping", "degraded", "why"),
+    [
+        (None, 1, 0, False, "", NotFound),
+        (Pool(metadata=Metadata(name="web"), spec=PoolSpec.model_validate({"replicas": 1})), 1, 0, False, "", Refused),
+        (batch(), 1, 0, True, "", Unavailable),
+        (batch(), 1, 0, False, "the disk is full", Unavailable),
+        (batch(), 3, 8, False, "", QueueFull),
+    ],
+    ids=["no such pool", "a pool of workers", "stopping", "nothing can be made durable", "the queue is full"],
+)
+def test_what_cannot_be_taken_is_refused_with_its_reason(
+    pool: Pool | None, count_: int, waiting: int, stopping: bool, degraded: str, why: type[ReconcilerError]
+) -> None:
+    with pytest.raises(why):
+        admit("batch", pool, count_, waiting, stopping, degraded)
+    assert admit("batch", batch(), 2, 8, False, "").queue_limit == 10
+
+
+def test_a_record_has_what_was_submitted_and_the_rest_from_its_pool() -> None:
+    plain, own = taken(submission("true"), submission("make", "all", timeout="1s", maxAttempts=1)).answers
+    assert (plain.id, plain.timeout_ms, plain.max_attempts) == (1, 5_000, 4)
+    assert (own.id, own.timeout_ms, own.max_attempts) == (2, 1_000, 1)
+    assert own.spec == '{"command":["make","all"],"pool":"batch"}'
+
+
+def test_the_same_key_and_content_is_the_same_task_within_a_request_and_after_it() -> None:
+    first = taken(submission("a", idempotencyKey="k"), submission("a", idempotencyKey="k"), submission("b"))
+    assert first.answers[0] is first.answers[1]
+    assert [record.id for record in first.new] == [1, 2]
+    again = taken(submission("a", idempotencyKey="k"), known={"k": first.answers[0]})
+    assert again.answers == [first.answers[0]] and again.new == []
+
+
+def test_a_key_that_another_task_has_refuses_everything_before_a_number_is_given() -> None:
+    first = taken(submission("a", idempotencyKey="k")).answers[0]
+    with pytest.raises(Conflict, match="task/1, which is another task"):
+        taken(submission("c"), submission("b", idempotencyKey="k"), known={"k": first})
+    with pytest.raises(Conflict, match="another task of this request"):
+        taken(submission("a", idempotencyKey="n"), submission("b", idempotencyKey="n"))
+
+
+def test_a_task_that_is_too_large_is_refused() -> None:
+    with pytest.raises(Refused, match="bytes, more than"):
+        taken(submission("echo", *["x" * 100_000] * (MAX_PAYLOAD_BYTES // 100_000 + 1)))
