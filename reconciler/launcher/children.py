@@ -198,13 +198,13 @@ class Children:
                 self._start(child, self.prepared[request.template.id], request, 0)
 
     def _start(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
-        log = self._starter.null
+        log, opened = self._starter.null, -1
         try:
             try:
                 if child.spare is not None:
                     log = self._logs.lend(child.spare)
                 elif child.log is not None:
-                    log = self._logs.open(child.log)
+                    log = opened = self._logs.open(child.log)
             except OSError as error:
                 full = error.errno in (errno.EMFILE, errno.ENFILE)
                 raise StartFailed("fork" if full else "log", error.errno or errno.EIO) from None
@@ -222,8 +222,8 @@ class Children:
                 self._failed(child, failure)
             return
         finally:
-            if child.spare is None and log != self._starter.null:
-                os.close(log)
+            if opened >= 0:
+                os.close(opened)
         crash_point("launcher.after-spawn")
         if self._oom is not None:
             system.set_oom(pid, self._oom)

@@ -809,6 +809,18 @@ def test_what_a_task_has_written_is_found_under_its_name_whenever_the_launcher_d
     wait_until(lambda: os.listdir(house.state / "logs/.spare") == [])
 
 
+def test_a_task_after_one_that_could_not_be_started_has_a_log_of_its_own(house: Any) -> None:
+    controller = house.up()
+    controller.say(["lane", "batch", 1])
+    failed = controller.run("task/1", ["/etc/passwd"], log="t/0/1.1.log", lane="batch", contain=False)
+    assert controller.exit(failed)["failed"][0] == "exec"
+    controller.run("w", ["sleep", "1000"], log="w.log")  # takes a descriptor that was closed by mistake
+    good = controller.run("task/2", ["echo", "text"], log="t/0/2.1.log", lane="batch", contain=False)
+    assert controller.exit(good)["log_bytes"] == 5
+    assert (house.state / "logs/t/0/2.1.log").read_text() == "text\n"
+    assert (house.state / "logs/w.log").read_text() == ""
+
+
 def test_the_log_of_a_task_that_runs_on_is_shown_while_it_runs(house: Any, wait_until: Any) -> None:
     controller = house.up()
     controller.template("t", ["sh", "-c", "echo text; exec sleep 1000"], lane="batch", contain=False)
