@@ -115,6 +115,25 @@ class Client:
         body = {"replicas": replicas, "override": override, "reason": reason}
         return self._json("POST", _path("pools", pool, "scale"), body=body)
 
+    def stop(self, pool: str, override: str | None = None, reason: str = "") -> dict[str, Any]:
+        """Keeps all of a pool stopped; `override` ("" until it is started, or "1h") over a source's word."""
+        return self._json("POST", _path("pools", pool, "stop"), body={"override": override, "reason": reason})
+
+    def start(self, pool: str, reason: str = "") -> dict[str, Any]:
+        """Ends a stop, and the waiting of what has failed."""
+        return self._json("POST", _path("pools", pool, "start"), body={"reason": reason})
+
+    def signal(self, kind: str, name: str, signal: str, group: bool = False, reason: str = "") -> list[str]:
+        """A signal to a worker, or to all of a pool; returns the workers that got it."""
+        body = {"signal": signal, "group": group, "reason": reason}
+        found: list[str] = self._json("POST", _path(kind, name, "signal"), body=body)["signalled"]
+        return found
+
+    def reload(self, kind: str, name: str, reason: str = "") -> list[str]:
+        """Has a worker, or all of a pool, read its configuration anew; returns the workers that were told."""
+        found: list[str] = self._json("POST", _path(kind, name, "reload"), body={"reason": reason})["reloaded"]
+        return found
+
     # -- tasks
 
     def submit(self, pool: str, task: dict[str, Any]) -> dict[str, Any]:

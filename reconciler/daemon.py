@@ -43,6 +43,7 @@ from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.resources.worker import Process, Worker
 from reconciler.runtime.loop import Loop
+from reconciler.runtime.operations import Operations
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource
 from reconciler.store.base import Store, StoreFull, TaskRecord
@@ -106,6 +107,7 @@ class Controller:
             DirectorySource(source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND])
             for source in sources
         ]
+        self._operations = Operations(self._link)
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
     async def run(self) -> None:
@@ -251,13 +253,20 @@ class Controller:
         """Whether this launcher has had a controller before."""
         return bool(self.loop.observer.launcher.get("controllerRestarts"))
 
+    def _settled(self, worker: Worker) -> bool:
+        if worker.status.process is Process.NONE and worker.metadata.deleted_at is None:
+            pool = self.store.get(Pool, worker.spec.pool)
+            if pool is not None and pool.metadata.stopped(self.clock.now()) is not None:
+                return True
+        return settled(worker)
+
     def _look_whether_converged(self) -> None:
         last = self.store.get(Worker, self._waited_for)
-        if last is not None and not settled(last):
+        if last is not None and not self._settled(last):
             return  # looked at in every turn of a start: one worker that is not there yet says enough
         workers = self.store.all(Worker)
         for worker in workers:
-            if not settled(worker):
+            if not self._settled(worker):
                 self._waited_for = worker.name
                 return
         if not planned(self.store.all(Pool)):
@@ -359,6 +368,14 @@ class Controller:
         found = self.loop.queues.find(task_id)
         return None if found is None else found[1]
 
+    def signal(self, workers: Sequence[Worker], name: str, group: bool) -> list[str]:
+        """Sends a signal to the main process, or the group, of each; returns their names."""
+        return self._operations.signal(workers, name, group)
+
+    def reload(self, pool: Pool, workers: Sequence[Worker]) -> list[str]:
+        """Has each read its configuration anew, as the pool declares; returns their names."""
+        return self._operations.reload(pool, workers)
+
     def rescan(self) -> None:
         """Looks at the sources now."""
         for source in self.sources:
@@ -418,7 +435,7 @@ class Controller:
         for pool in self.store.all(Pool):
             for condition in pool.status.conditions:
                 bad = condition.status is (Status.FALSE if condition.type != "Degraded" else Status.TRUE)
-                if (bad and condition.type != "Progressing") or condition.reason == "RolloutFailed":
+                if (bad and condition.type not in ("Progressing", "Stopped")) or condition.reason == "RolloutFailed":
                     found.append(f"{pool.key}: {condition.reason}: {condition.message}")
         return list(dict.fromkeys(found))
 

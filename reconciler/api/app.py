@@ -5,6 +5,7 @@
     GET    /api/v1/{kind}[/{name}]                 ?watch=true&resourceVersion=N: server-sent events
     POST   /api/v1/pools                           PUT, DELETE /api/v1/pools/{name}
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
+    POST   /api/v1/pools/{name}/stop|start|reload  /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
     GET    /api/v1/workers|tasks/{name}/logs
     POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
@@ -36,7 +37,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from reconciler.api import sources, views
 from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
+from reconciler.api.operate import Operate
 from reconciler.api.output import stream
+from reconciler.api.ownership import alive, owner, place
 from reconciler.api.requests import (
     Manifest,
     TooLarge,
@@ -57,7 +60,7 @@ from reconciler.api.requests import (
 from reconciler.api.server import may_call
 from reconciler.api.watch import Watcher, events
 from reconciler.clock import Clock, SystemClock
-from reconciler.errors import Conflict, Forbidden, Invalid, NotFound, ReconcilerError, Refused
+from reconciler.errors import Forbidden, Invalid, NotFound, ReconcilerError, Refused
 from reconciler.loading.apply import BY_HAND, apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import has_errors, in_order
@@ -83,8 +86,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
     """The ASGI application. Needs `scope["state"]["caller"]`, which `api.server` puts there."""
-    api = _Api(daemon, clock or SystemClock())
+    clock = clock or SystemClock()
+    api = _Api(daemon, clock)
     daemon.store.on_commit(api.publish)
+    operate = Operate(daemon, clock)
     v1 = "/api/v1"
     routes = [
         _route("/healthz", api.alive, "GET"),
@@ -100,6 +105,10 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/tasks/cancel", api.cancel_many, "POST"),
         _route(f"{v1}/tasks/{{name}}/cancel", api.cancel, "POST"),
         _route(f"{v1}/pools/{{name}}/scale", api.scale, "POST"),
+        _route(f"{v1}/pools/{{name}}/stop", operate.stop, "POST"),
+        _route(f"{v1}/pools/{{name}}/start", operate.start, "POST"),
+        _route(f"{v1}/{{kind}}/{{name}}/signal", operate.signal, "POST"),
+        _route(f"{v1}/{{kind}}/{{name}}/reload", operate.reload, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/logs", api.logs, "GET"),
         _route(f"{v1}/{{kind}}", api.collection, "GET", "POST"),
         _route(f"{v1}/{{kind}}/{{name}}", api.one, "GET", "PUT", "DELETE"),
@@ -282,9 +291,9 @@ class _Api:
         if wanted.name != name:
             raise Invalid(f"the path says {name!r}, the object {wanted.name!r}")
         old = self._object(kind, name)
-        _alive(old)
-        if _owner(old) is not None and old.spec != wanted.spec:
-            raise Refused(f"{old.key} is declared in {_place(old)}", "change it there")
+        alive(old)
+        if owner(old) is not None and old.spec != wanted.spec:
+            raise Refused(f"{old.key} is declared in {place(old)}", "change it there")
         metadata = old.metadata.changed(labels=wanted.metadata.labels, annotations=wanted.metadata.annotations)
         updated = self._store.update(old.changed(metadata=metadata, spec=wanted.spec), expected)
         self._say(request, old.key, "Changed", "changed over the API")
@@ -341,11 +350,11 @@ class _Api:
         asked = await body(request, _Scale)
         pool = self._object("Pool", request.path_params["name"])
         assert isinstance(pool, Pool)
-        _alive(pool)
+        alive(pool)
         overrides = dict(pool.metadata.overrides)
-        if _owner(pool) is not None:
+        if owner(pool) is not None:
             if asked.override is None:
-                raise Refused(f"spec.replicas of {pool.key} is declared in {_place(pool)}", _scale_command(pool, asked))
+                raise Refused(f"spec.replicas of {pool.key} is declared in {place(pool)}", _scale_command(pool, asked))
             overrides["spec.replicas"] = self._until(asked.override)
         changed = pool.changed(
             metadata=pool.metadata.changed(overrides=overrides), spec=pool.spec.changed(replicas=asked.replicas)
@@ -560,22 +569,6 @@ async def _wrong(request: Request, error: WrongManifests) -> Response:
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status, headers, media_type="application/json")
-
-
-def _owner(obj: Object) -> str | None:
-    """The watched source whose word the spec is; None if people change it by command."""
-    origin = obj.metadata.source
-    return origin.source if origin is not None and origin.source != BY_HAND else None
-
-
-def _place(obj: Object) -> str:
-    origin = obj.metadata.source
-    return f"{origin.path}:{origin.line}" if origin is not None else "no file"
-
-
-def _alive(obj: Object) -> None:
-    if obj.metadata.deleted_at is not None:
-        raise Conflict(f"{obj.key} is being deleted", f"reconciler wait {obj.key} --for deleted")
 
 
 def _scale_command(pool: Pool, asked: _Scale) -> str:

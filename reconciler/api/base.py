@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.resources.meta import Key
+from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission
+from reconciler.resources.worker import Worker
 from reconciler.store.base import Store, TaskRecord
 
 
@@ -67,6 +69,14 @@ class Daemon(Protocol):
 
     def live_task(self, task_id: int) -> TaskRecord | None:
         """The record of a task that has not ended, as it stands in memory."""
+        ...
+
+    def signal(self, workers: Sequence[Worker], name: str, group: bool) -> list[str]:
+        """Sends a signal to the main process, or the group, of each; returns their names."""
+        ...
+
+    def reload(self, pool: Pool, workers: Sequence[Worker]) -> list[str]:
+        """Has each read its configuration anew, as the pool declares; returns their names."""
         ...
 
     def rescan(self) -> None:

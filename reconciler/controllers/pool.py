@@ -28,9 +28,10 @@ from reconciler.controllers.base import (
     SetStatus,
     World,
 )
+from reconciler.controllers.worker import stopped_by
 from reconciler.policies import rollout
 from reconciler.resources.event import Event, event
-from reconciler.resources.meta import Key, Metadata, Status, set_condition
+from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, set_condition
 from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, template_hash
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
 from reconciler.resources.task import TaskState
@@ -68,7 +69,11 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
     for worker in workers:
         if worker.metadata.deleted_at is None:
             (wanted if worker.spec.ordinal < pool.spec.replicas else surplus).append(worker)
-    step = _next_step(pool, wanted, target, now)
+    stop = pool.metadata.stopped(now)
+    if stop is None:
+        step = _next_step(pool, wanted, target, now)
+    else:  # nothing is up that a rollout could protect
+        step = rollout.Step(tuple(w.name for w in wanted if w.spec.template_hash != target), look_at=stop.until)
     newcomers = _newcomers(pool, workers, target, step.rollout, world)
     # Known to be good once, a template stays so: a later crash is no reason to forget it.
     settled = pool.status.template_hash == target or (
@@ -216,12 +221,17 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         status = _status(pool, workers, "", None, False, now)
         return Plan((*deletions, *_said(pool, status, now)))
     target = template_hash(pool.spec.template)
-    open_ = pool.spec.replicas if world.mode is Mode.RUNNING else 0  # what waits in the launcher must not begin now
+    stop = pool.metadata.stopped(now)
+    # what waits in the launcher must not begin now
+    open_ = pool.spec.replicas if world.mode is Mode.RUNNING and stop is None else 0
     ready = (Status.TRUE, "SlotsOpen", f"{open_} slots") if open_ else (Status.FALSE, "NoSlots", "no slot is open")
+    if stop is not None:
+        ready = (Status.FALSE, "Stopped", stopped_by(stop))
     conditions = pool.status.conditions
     conditions = set_condition(conditions, "Ready", *ready, now)
     conditions = set_condition(conditions, "Progressing", Status.FALSE, "Complete", "", now)
     conditions = set_condition(conditions, "Degraded", Status.FALSE, "AsExpected", "", now)
+    conditions = _stopped(conditions, stop, world.queue(pool.name).claimed, now)
     status = PoolStatus(
         observed_generation=pool.metadata.generation,
         desired_replicas=pool.spec.replicas,
@@ -235,6 +245,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     )
     return Plan(
         (*_revisions(pool, (), target, world), Lane(pool.name, open_, target), *_said(pool, status, now)),
+        stop.until if stop is not None else None,
     )
 
 
@@ -303,12 +314,20 @@ def _status(
 ) -> PoolStatus:
     count = _counts(pool, workers, target, now)
     conditions = pool.status.conditions
+    stop = pool.metadata.stopped(now)
     for type_, (status, reason, message) in (
-        ("Ready", _ready(pool, count)),
+        ("Ready", _ready(pool, count, stop)),
         ("Progressing", _progressing(pool, count, rolling)),
         ("Degraded", _degraded(count, rolling)),
     ):
         conditions = set_condition(conditions, type_, status, reason, message, now)
+    left = sum(worker.status.process is not Process.NONE for worker in workers)
+    if stop is not None:
+        state = _workers_in_words(left) + " being stopped" if left else ""
+        conditions = set_condition(
+            conditions, "Progressing", _truth(left > 0), "Stopping" if left else "Stopped", state, now
+        )
+    conditions = _stopped(conditions, stop, left, now)
     return PoolStatus(
         observed_generation=pool.metadata.generation,
         desired_replicas=pool.spec.replicas,
@@ -321,6 +340,17 @@ def _status(
         rollout=rolling,
         conditions=conditions,
     )
+
+
+def _truth(value: bool) -> Status:
+    return Status.TRUE if value else Status.FALSE
+
+
+def _stopped(conditions: tuple[Condition, ...], stop: Intent | None, left: int, now: datetime) -> tuple[Condition, ...]:
+    """`Stopped` is said of pools that an operator has stopped once: True when nothing of it is left."""
+    if stop is None:
+        return tuple(condition for condition in conditions if condition.type != "Stopped")
+    return set_condition(conditions, "Stopped", _truth(left == 0), "ByOperator", stopped_by(stop), now)
 
 
 def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -> _Count:
@@ -350,8 +380,10 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
 _Word = tuple[Status, str, str]
 
 
-def _ready(pool: Pool, count: _Count) -> _Word:
+def _ready(pool: Pool, count: _Count, stop: Intent | None) -> _Word:
     want = pool.spec.replicas
+    if stop is not None:
+        return Status.FALSE, "Stopped", stopped_by(stop)
     message = f"{count.ready} of {want} workers are ready"
     if count.ready >= want:
         return Status.TRUE, "AllReady", message

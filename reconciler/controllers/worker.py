@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Record, Remove, SetStatus, Signal, Spawn, World
 from reconciler.policies import backoff, restart
 from reconciler.resources.event import event
-from reconciler.resources.meta import Key
+from reconciler.resources.meta import Intent, Key, Wish
 from reconciler.resources.pool import Pool, Template
 from reconciler.resources.restart import RestartPolicySpec
 from reconciler.resources.units import format_duration, format_moment
@@ -41,7 +41,7 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
         case Process.NONE:
             return _down(worker, pool, world, now)
         case Process.ASKED:
-            state = State.STOPPING if _unwanted(worker, pool, world.mode) else State.STARTING
+            state = State.STOPPING if _unwanted(worker, pool, world.mode, now) else State.STARTING
             return _says(worker, worker.status.changed(state=state))
         case Process.UP:
             return _up(worker, pool, world, now)
@@ -51,13 +51,22 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
             return _blocked(worker, now)
 
 
-def _unwanted(worker: Worker, pool: Pool | None, mode: Mode) -> str:
+def _unwanted(worker: Worker, pool: Pool | None, mode: Mode, now: datetime) -> str:
     """Why no process is wanted here; empty if one is."""
     if pool is None or pool.metadata.deleted_at is not None:
         return f"pool/{worker.spec.pool} deleted"
     if worker.metadata.deleted_at is not None:
         return "scaled down" if worker.spec.ordinal >= pool.spec.replicas else "deleted"
-    return "" if mode is Mode.RUNNING else "shutdown"
+    if mode is not Mode.RUNNING:
+        return "shutdown"
+    stop = pool.metadata.stopped(now)
+    return stopped_by(stop) if stop is not None else ""
+
+
+def stopped_by(stop: Intent) -> str:
+    """An operator's stop in words: `stopped by user root: maintenance`."""
+    until = f" until {format_moment(stop.until)}" if stop.until is not None else ""
+    return f"stopped by {stop.actor}{until}" + (f": {stop.reason}" if stop.reason else "")
 
 
 # Nothing of it lives: it is counted once, and then started, kept waiting, or gone.
@@ -68,15 +77,18 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
     status = _counted(worker.status, rules, now)
     ended = status.counted != worker.status.counted
     actions = _cleanup(worker, _template(worker, pool, world)) if ended else ()
-    unwanted = _unwanted(worker, pool, world.mode)
+    unwanted = _unwanted(worker, pool, world.mode, now)
     if pool is None or pool.metadata.deleted_at is not None or worker.metadata.deleted_at is not None:
         return Plan((*actions, *(_end_events(worker, status, False, now) if ended else ()), Remove(worker.key)))
     if unwanted:
         status = status.changed(state=_resting_state(status), stopping=None, stuck=False)
         said = _end_events(worker, status, False, now) if ended else ()
-        return _says(worker, status, (*actions, *said))
+        stop = pool.metadata.stopped(now)
+        if stop is not None:
+            status = status.changed(message=unwanted)
+        return _says(worker, status, (*actions, *said), stop.until if stop is not None else None)
 
-    status, reason = _start_or_rest(worker, status, rules, now)
+    status, reason = _start_or_rest(worker, pool, status, rules, now)
     if ended:
         actions = (*actions, *_end_events(worker, status, not reason, now))
     if reason:
@@ -116,7 +128,7 @@ def _counted(status: WorkerStatus, rules: RestartPolicySpec, now: datetime) -> W
 
 
 def _start_or_rest(
-    worker: Worker, status: WorkerStatus, rules: RestartPolicySpec, now: datetime
+    worker: Worker, pool: Pool, status: WorkerStatus, rules: RestartPolicySpec, now: datetime
 ) -> tuple[WorkerStatus, str]:
     """The status to start with and why, or the status to rest in and an empty reason."""
     end = status.last_exit
@@ -125,6 +137,9 @@ def _start_or_rest(
         return status.changed(failures=0, recent_restarts=(), next_start_at=None), reason
     if end is None or end.reason is Reason.STOPPED:
         return status, "stopped before"
+    intent = pool.metadata.intent
+    if intent is not None and intent.wish is Wish.STARTED and end.at <= intent.at:
+        return status.changed(failures=0, recent_restarts=(), next_start_at=None), f"started by {intent.actor}"
     match restart.after(rules.policy, end):
         case restart.Next.COMPLETE:
             return status.changed(state=State.COMPLETED, next_start_at=None, message="it has done its work"), ""
@@ -191,7 +206,7 @@ def _cleanup(worker: Worker, template: Template) -> tuple[Action, ...]:
 
 def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
     status = worker.status
-    unwanted = _unwanted(worker, pool, world.mode)
+    unwanted = _unwanted(worker, pool, world.mode, now)
     if not unwanted and status.template_hash != worker.spec.template_hash:
         unwanted = f"template {worker.spec.template_hash}"
     if pool is None or unwanted or status.stopping is not None:

@@ -274,8 +274,11 @@ class Children:
             if scope == "tree":
                 signo = signal.SIGKILL
                 self._trees.kill(child)
-            system.signal_group(child.pid, signo)
-            if signo not in _NOT_CONTINUED:
+            if scope == "main":
+                system.signal_pidfd(child.pidfd, signo)
+            else:
+                system.signal_group(child.pid, signo)
+            if scope == "group" and signo not in _NOT_CONTINUED:
                 system.signal_group(child.pid, signal.SIGCONT)
         except OSError as error:
             complain(f"{child.key}: signal {signo} could not be sent: {error}")

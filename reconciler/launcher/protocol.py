@@ -12,7 +12,8 @@
       ["unsocket", name]                                 close it
       ["spawn", [[key, instance, template, argv|null, env|null, log|null], ...]]
       ["recall", [key, ...]]                             give back what still waits for a slot; answered by "recalled"
-      ["signal", key, instance, signo, scope]            scope "group" (then SIGCONT) or "tree" (kills whatever it can find)
+      ["signal", key, instance, signo, scope]            scope "group" (then SIGCONT), "main" (that process alone) or "tree"
+                                                         (kills whatever it can find)
       ["ack", seq]                                       exit records up to seq are durable here: forget them
       ["serving"]                                        this controller is up: forget the restart backoff
       ["terminate"]                                      as SIGTERM to the launcher: also a controller that dies is no way back

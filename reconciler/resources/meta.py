@@ -95,6 +95,25 @@ class Origin(Model):
     source: str = Field(default="", description="The directory or repository that owns the object.")
 
 
+class Wish(StrEnum):
+    """What an operator wants of an object, whatever its manifest says."""
+
+    STOPPED = "Stopped"
+    """Nothing of it runs."""
+    STARTED = "Started"
+    """It runs as declared; what had failed before that moment is tried again."""
+
+
+class Intent(Model):
+    """An operator's word: who, when, why, and for how long."""
+
+    wish: Wish = Field(strict=False)
+    actor: str
+    reason: str = ""
+    at: Moment
+    until: Moment | None = Field(default=None, description="When it ends by itself; absent: it stands.")
+
+
 class Metadata(Model):
     """Name, identity and bookkeeping of one object."""
 
@@ -118,6 +137,14 @@ class Metadata(Model):
         default={},
         description="Fields an operator has overridden: until when (RFC 3339), or empty for as long as they stand.",
     )
+    intent: Intent | None = Field(default=None, description="What an operator has asked for by `stop` or `start`.")
+
+    def stopped(self, now: datetime) -> Intent | None:
+        """The stop that an operator has asked for, while it stands."""
+        found = self.intent
+        if found is None or found.wish is not Wish.STOPPED or (found.until is not None and found.until <= now):
+            return None
+        return found
 
 
 class Status(StrEnum):

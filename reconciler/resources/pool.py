@@ -55,6 +55,12 @@ class Stop(Model):
     grace_period_s: Duration = Field(default=30.0, description="Then the whole tree is killed.")
 
 
+class Reload(Model):
+    """How a worker is asked to read its configuration anew."""
+
+    signal: Signal = Field(default="SIGHUP", description="Sent to its main process.")
+
+
 class Destination(StrEnum):
     """Where a worker's output goes."""
 
@@ -102,6 +108,9 @@ class Template(Model):
         default=[], max_length=100, description="Listening sockets passed from descriptor 3 on."
     )
     stop: Stop = Field(default=Stop(), description="How it is asked to end.", json_schema_extra=_LIVE)
+    reload: Reload | None = Field(
+        default=None, description="How it is told to read its configuration anew.", json_schema_extra=_LIVE
+    )
     logs: Logs = Field(default=Logs(), description="Where its output goes.", json_schema_extra=_LIVE)
     cleanup: Cleanup = Field(default=Cleanup(), description="What is removed after it.", json_schema_extra=_LIVE)
 

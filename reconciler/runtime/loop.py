@@ -282,7 +282,8 @@ class Loop:
         elif isinstance(changed, Pool):
             spec_changed = old is None or new is None or old.metadata.generation != new.metadata.generation
             deleted = new is not None and new.metadata.deleted_at is not None
-            if not spec_changed and not deleted:
+            asked = old is None or new is None or old.metadata.intent != new.metadata.intent
+            if not spec_changed and not deleted and not asked:
                 return
             self.work.add(changed.key)
             self.work.add(Key("Queue", changed.name))

@@ -55,6 +55,7 @@ class SmallDaemon:
         self.ended: list[tuple[bool, bool]] = []
         self.rescans = 0
         self.sources: list[Any] = []
+        self.sent: list[tuple[str, str, bool]] = []
         self.files: dict[Key, list[LogFile]] = {}
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -121,6 +122,13 @@ class SmallDaemon:
 
     def live_task(self, task_id: int) -> TaskRecord | None:
         return next((record for record in self.store.tasks.live() if record.id == task_id), None)
+
+    def signal(self, workers: Sequence[Worker], name: str, group: bool) -> list[str]:
+        self.sent += [(worker.name, name, group) for worker in workers]
+        return [worker.name for worker in workers]
+
+    def reload(self, pool: Pool, workers: Sequence[Worker]) -> list[str]:
+        return self.signal(workers, "reload", False)
 
     def rescan(self) -> None:
         self.rescans += 1
