@@ -1,4 +1,4 @@
-"""validate and apply: manifests checked without a daemon, and handed to one."""
+"""apply: manifests checked here, and handed to the daemon; and how commands read manifests at all."""
 
 from __future__ import annotations
 
@@ -12,27 +12,8 @@ from reconciler.cli.connection import connect, state_option
 from reconciler.errors import ReconcilerError
 from reconciler.loading.files import scan
 from reconciler.loading.parse import SourceFile
-from reconciler.loading.problem import Problem, has_errors, in_order, render_concise, render_count, render_full
-
-
-@click.command("validate")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--format", "form", type=click.Choice(["full", "concise"]), default="full", help="How problems look.")
-@click.option("-q", "--quiet", is_flag=True, help="Only the exit code.")
-def validate_command(paths: Sequence[str], form: str, quiet: bool) -> int:
-    """Checks manifests, without a daemon.
-
-    Ends with 0 if they are valid, with 1 if not, with 2 if a path is not there.
-    """
-    files, unread = _read(paths)
-    count, found = _load(files)
-    problems = in_order([*unread, *found])
-    if not quiet:
-        sys.stdout.write(report(problems, form))
-        if form == "full":
-            valid = "" if has_errors(problems) else f"{count} object{'' if count == 1 else 's'} valid; "
-            click.echo(f"{valid}{render_count(problems)}")
-    return 1 if has_errors(problems) else 0
+from reconciler.loading.problem import Problem, has_errors, in_order, render_count
+from reconciler.loading.report import full
 
 
 @click.command("apply")
@@ -58,7 +39,7 @@ def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | No
             refused = [Problem.from_json(item) for item in getattr(error, "problems", ())]
             if not refused:
                 raise
-            sys.stderr.write(report(refused, "full"))
+            sys.stderr.write(full(refused))
             return 1
         for result in applied["results"]:
             click.echo(f"{result['object']} {result['word']}")
@@ -71,30 +52,25 @@ def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | No
 
 def checked(paths: Sequence[str]) -> list[tuple[str, str]] | None:
     """Every manifest of these paths as (path, text); None, with all that is wrong on stderr, when one has an error."""
-    files, unread = _read(paths)
-    _, found = _load(files)
+    files, unread = read_files(paths)
+    _, found = load_files(files)
     problems = in_order([*unread, *found])
-    sys.stderr.write(report(problems, "full"))
+    sys.stderr.write(full(problems))
     if has_errors(problems):
         click.echo(render_count(problems), err=True)
         return None
     return [(file.path, file.data.decode()) for file in files]
 
 
-def report(problems: Sequence[Problem], form: str) -> str:
-    """The problems, one after another."""
-    one, gap = (render_concise, "\n") if form == "concise" else (render_full, "\n\n")
-    return "".join(one(problem) + gap for problem in problems)
-
-
-def _load(files: Sequence[SourceFile]) -> tuple[int, Sequence[Problem]]:
+def load_files(files: Sequence[SourceFile]) -> tuple[int, Sequence[Problem]]:
+    """How many objects they hold, and all that is wrong with them."""
     from reconciler.loading.validate import load
 
     result = load(files)
     return len(result.objects), result.problems
 
 
-def _read(paths: Sequence[str]) -> tuple[list[SourceFile], list[Problem]]:
+def read_files(paths: Sequence[str]) -> tuple[list[SourceFile], list[Problem]]:
     """Every manifest of these paths."""
     files: list[SourceFile] = []
     problems: list[Problem] = []

@@ -17,6 +17,7 @@ VERBS = {
     "doctor": "doctor",
     "down": "daemon",
     "events": "objects",
+    "explain": "explain",
     "get": "objects",
     "logs": "logs",
     "plan": "plan",
@@ -29,7 +30,7 @@ VERBS = {
     "stop": "operate",
     "submit": "tasks",
     "up": "daemon",
-    "validate": "manifests",
+    "validate": "validate",
     "version": "version",
     "wait": "waiting",
 }

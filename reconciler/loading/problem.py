@@ -80,12 +80,17 @@ def has_errors(problems: Iterable[Problem]) -> bool:
 
 def render_concise(problem: Problem) -> str:
     """One line for scripts and editors."""
-    return _headline(problem) + (f" ({escape(problem.help)})" if problem.help else "")
+    return f"{_place(problem)}: {render_headless(problem)}"
+
+
+def render_headless(problem: Problem) -> str:
+    """What is wrong and how to mend it, for readers who know the place from elsewhere: `spec.replicas: expected ...`."""
+    return _said(problem) + (f" ({escape(problem.help)})" if problem.help else "")
 
 
 def render_full(problem: Problem) -> str:
     """The headline, the line with a caret under the exact token, and the help."""
-    lines = [_headline(problem)]
+    lines = [f"{_place(problem)}: {_said(problem)}"]
     if problem.snippet:
         number = f"{problem.line:>4}"
         shown, caret_at, width = _cut(problem)
@@ -121,10 +126,12 @@ def field_path(path: Iterable[str | int]) -> str:
     return text.removeprefix(".")
 
 
-def _headline(problem: Problem) -> str:
-    where = f"{escape(problem.file)}:{problem.line}:{problem.column}"
-    field = f"{escape(problem.path)}: " if problem.path else ""
-    return f"{where}: {problem.severity}[{problem.rule}]: {field}{escape(problem.message)}"
+def _place(problem: Problem) -> str:
+    return f"{escape(problem.file)}:{problem.line}:{problem.column}: {problem.severity}[{problem.rule}]"
+
+
+def _said(problem: Problem) -> str:
+    return (f"{escape(problem.path)}: " if problem.path else "") + escape(problem.message)
 
 
 def _cut(problem: Problem) -> tuple[str, int, int]:

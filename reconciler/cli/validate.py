@@ -1,0 +1,37 @@
+"""validate: manifests checked without a daemon, for people and for CI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from reconciler import __version__
+from reconciler.cli.manifests import load_files, read_files
+from reconciler.loading.report import FORMATS, Report, render
+
+
+@click.command("validate")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), default="full", help="Who reads it; full by default."
+)
+@click.option("--strict", is_flag=True, help="A warning makes it invalid, too.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the exit code.")
+def validate_command(paths: Sequence[str], form: str, strict: bool, quiet: bool) -> int:
+    """Checks manifests, without a daemon.
+
+    PATH is a file, a directory with all below it, or - for standard input. All problems come at once, each with its
+    place, its rule and the mend; `reconciler explain RULE` says more of it. A comment `# reconciler: ignore[RULE]` in
+    or above a line silences a warning there.
+
+    Ends with 0 if all is valid, with 1 if not, with 2 if a path is not there.
+    """
+    files, unread = read_files(paths)
+    count, found = load_files(files)
+    report = Report([file.path for file in files], count, (*unread, *found), __version__, os.getcwd())
+    if not quiet:
+        sys.stdout.write(render(report, form))
+    return 1 if report.errors or (strict and report.problems) else 0

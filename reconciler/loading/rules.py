@@ -1,0 +1,325 @@
+"""Every rule that a Problem can name: what it says, why it stands, how to mend it, and one example of each.
+
+    reconciler explain duration      ->   the entry below, as a page
+    RULES["duration"].layer          ->   what a report groups by
+
+An id, once published, keeps its meaning: suppressions, dashboards and code hosts refer to it. The tests load every
+`wrong` and `right`: the first gives this rule, the second gives no problem at all.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from reconciler.loading.problem import Severity
+
+
+class Layer(StrEnum):
+    """How far a manifest came before the rule was looked at."""
+
+    FILE = "file"
+    SYNTAX = "syntax"
+    SCHEMA = "schema"
+    SEMANTICS = "semantics"
+    LINT = "lint"
+    """Valid, but hardly what was meant: these are warnings."""
+
+
+class Rule(NamedTuple):
+    """One rule. Examples are lines of a Pool's spec, or a whole file when they begin with a top-level word."""
+
+    id: str
+    layer: Layer
+    what: str
+    why: str
+    mend: str
+    wrong: str = ""
+    """Empty where the fault is not in the text: a file that cannot be read."""
+    right: str = ""
+    across: bool = False
+    """Whether it takes other files to see it."""
+
+    @property
+    def severity(self) -> Severity:
+        """What it usually is; the problem itself has the last word."""
+        return "warning" if self.layer is Layer.LINT else "error"
+
+    @property
+    def can_be_ignored(self) -> bool:
+        """Warnings can be silenced; an error is what the daemon refuses, and no comment changes that."""
+        return self.severity == "warning"
+
+
+_FILE = (
+    Rule(
+        "source", Layer.FILE, "the path cannot be looked at",
+        "A source that cannot be read is not an empty one: everything that came from it stays as it is.",
+        "Give a directory with manifests, or one manifest.",
+    ),
+    Rule(
+        "unreadable", Layer.FILE, "a file or directory cannot be read",
+        "What it says is unknown, so the whole source keeps its last good state.",
+        "Give the daemon's user the right to read it, or move it out of the source.",
+    ),
+    Rule(
+        "not-a-file", Layer.FILE, "something with a manifest's name is no regular file",
+        "Reading a FIFO or a device may wait for ever, or do something.",
+        "Remove it, or give it another suffix than .yaml and .yml.",
+    ),
+    Rule(
+        "symlink", Layer.FILE, "a link is broken, leaves the source, or leads to a directory",
+        "What lies outside can change without review. A link to a directory is a warning: it is not followed.",
+        "Copy the file into the source, or mend the link.",
+    ),
+    Rule(
+        "limit", Layer.FILE, "the file is larger, deeper or more entangled than is read",
+        "A megabyte of text can stand for a terabyte of aliases. A file has at most 1 MiB, 64 levels, 200,000 values and"
+        " 1,000 documents; aliases stand for at most 10,000 values; a number has at most 100 digits.",
+        "Split the file.",
+        wrong="replicas: 1" + 100 * "0",
+        right="replicas: 10",
+    ),
+    Rule(
+        "encoding", Layer.FILE, "the bytes are not clean UTF-8",
+        "Manifests are UTF-8 without control characters, so that everybody reads the same text.",
+        "Save the file as UTF-8, and remove the character that is pointed at.",
+        wrong="apiVersion: \x00",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+)  # fmt: skip
+
+_SYNTAX = (
+    Rule(
+        "syntax", Layer.SYNTAX, "not YAML",
+        "The text cannot be read from this place on; what stands before it was still looked at.",
+        "Most often: a tab, a missing quote or bracket, or ': ' inside a value without quotes.",
+        wrong="template: {command: [sleep, inf]",
+        right="template: {command: [sleep, inf]}",
+    ),
+    Rule(
+        "alias", Layer.SYNTAX, "an alias refers to nothing, or to what it stands in",
+        "*name repeats what &name has marked earlier in the same document.",
+        "Mark the value with &name before it is used.",
+        wrong="template: *common",
+        right="template: {command: &run [sleep, inf], stop: {signal: SIGTERM}}",
+    ),
+    Rule(
+        "key", Layer.SYNTAX, "a key is not a string",
+        "Fields have names. In YAML 1.2 the unquoted 1 is a number and [a] a list.",
+        "Put the key in quotes.",
+        wrong="1: a",
+        right="replicas: 1",
+    ),
+    Rule(
+        "merge-key", Layer.SYNTAX, "a merge key (<<)",
+        "It is not part of YAML 1.2, and which value wins differs between readers.",
+        "Write the fields out, or let an overlay add them.",
+        wrong="<<: {replicas: 3}",
+        right="replicas: 3",
+    ),
+    Rule(
+        "duplicate-key", Layer.SYNTAX, "one key twice in one map",
+        "Most readers silently take the last one; here nothing is dropped in silence.",
+        "Remove one of them.",
+        wrong="replicas: 2\nreplicas: 3",
+        right="replicas: 3",
+    ),
+    Rule(
+        "tag", Layer.SYNTAX, "a tag (!name) that manifests do not have",
+        "Tags make objects of other programs. Manifests hold plain values only.",
+        "Leave it out.",
+        wrong="replicas: !!python/int 3",
+        right="replicas: 3",
+    ),
+)  # fmt: skip
+
+_SCHEMA = (
+    Rule(
+        "type", Layer.SCHEMA, "a value of the wrong type",
+        'Nothing is coerced: "3" is a word and 3 a number; no, on and 12:30 are words (YAML 1.2), 010 is ten.',
+        "Write the type that is asked for; quotes make a string of anything.",
+        wrong='replicas: "3"',
+        right="replicas: 3",
+    ),
+    Rule(
+        "missing-field", Layer.SCHEMA, "a field that must be there is not",
+        "There is no sensible default for it.",
+        "Add it; `reconciler explain` with the path of the object around it shows its fields.",
+        wrong="template: {command: [sleep, inf], env: [{name: LEVEL}]}",
+        right="template: {command: [sleep, inf], env: [{name: LEVEL, value: info}]}",
+    ),
+    Rule(
+        "unknown-field", Layer.SCHEMA, "a field that does not exist here",
+        "A misspelt field that is silently skipped is a setting that is silently not in force.",
+        "Take the name that is offered, or look with `reconciler explain` where it belongs.",
+        wrong="replcas: 3",
+        right="replicas: 3",
+    ),
+    Rule(
+        "unknown-kind", Layer.SCHEMA, "a kind that does not exist, or that nobody writes by hand",
+        "Workers, tasks and revisions are made from what you declare.",
+        "Take one of the kinds that are named; `reconciler explain` lists them.",
+        wrong="apiVersion: reconciler/v1\nkind: Pol\nmetadata: {name: web}\nspec: {}",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+    Rule(
+        "api-version", Layer.SCHEMA, "another apiVersion than reconciler/v1",
+        "It says how the rest is to be read, and this program reads reconciler/v1.",
+        "Write apiVersion: reconciler/v1.",
+        wrong="apiVersion: apps/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+    Rule(
+        "status", Layer.SCHEMA, "a status in a manifest",
+        "spec is what you want and status what is so: only the daemon knows the second.",
+        "Remove it.",
+        wrong="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}\nstatus: {}",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+    Rule(
+        "range", Layer.SCHEMA, "a number beyond its bounds, or two that contradict each other",
+        "The bounds keep a slip of the finger from starting a billion processes.",
+        "Stay within what is named; `reconciler explain FIELD` shows the bounds.",
+        wrong="replicas: 1000000000",
+        right="replicas: 10000",
+    ),
+    Rule(
+        "value", Layer.SCHEMA, "a value that is not one of the possible ones",
+        "Words have one spelling, CamelCase: what is nearly right is not guessed.",
+        "Take one of those that are named.",
+        wrong="restart: {policy: always}",
+        right="restart: {policy: Always}",
+    ),
+    Rule(
+        "name", Layer.SCHEMA, "a name that is no DNS label",
+        "Names become parts of file names, host names and variables, so they are a-z, 0-9 and -, at most 63, with a letter"
+        " or digit at both ends. A pool's is shorter by what its workers' ordinals take.",
+        "Rename it.",
+        wrong="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: Web_1}\nspec: {tasks: {}}",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web-1}\nspec: {tasks: {}}",
+    ),
+    Rule(
+        "duration", Layer.SCHEMA, "a duration without its unit, or not a duration",
+        "A bare 30 is seconds to one reader and milliseconds to the next.",
+        "Write it as 500ms, 10s, 5m, 1h30m or 7d (d is 24 hours).",
+        wrong="template: {command: [sleep, inf], stop: {gracePeriod: 30}}",
+        right="template: {command: [sleep, inf], stop: {gracePeriod: 30s}}",
+    ),
+    Rule(
+        "size", Layer.SCHEMA, "a size without its unit, or not a size",
+        "A bare 10 is bytes to one reader and megabytes to the next.",
+        "Write it as 64Ki, 10Mi or 1Gi (powers of 1024), or with k, M, G (powers of 1000).",
+        wrong="template: {command: [sleep, inf], logs: {maxSize: 10}}",
+        right="template: {command: [sleep, inf], logs: {maxSize: 10Mi}}",
+    ),
+)  # fmt: skip
+
+_SEMANTICS = (
+    Rule(
+        "command", Layer.SEMANTICS, "nothing to run, or a command where none belongs",
+        "A pool of workers runs its template's command. With tasks in mode PerTask each task brings its own.",
+        "Add command, or tasks: {}; or remove one of them.",
+        wrong="template: {}",
+        right="template: {command: [sleep, inf]}",
+    ),
+    Rule(
+        "working-dir", Layer.SEMANTICS, "a relative path without a directory to begin at",
+        "Processes start in / unless workingDir says otherwise, never in the directory that the daemon was started in.",
+        "Add an absolute workingDir, or write the whole path.",
+        wrong="template: {command: [bin/serve]}",
+        right="template: {command: [bin/serve], workingDir: /srv/shop}",
+    ),
+    Rule(
+        "nul", Layer.SEMANTICS, "a NUL character in what a process is given",
+        "Arguments, variables and paths end at the first NUL for the kernel.",
+        r"Remove \0.",
+        wrong=r'template: {command: [echo, "a\0b"]}',
+        right="template: {command: [echo, ab]}",
+    ),
+    Rule(
+        "argument-too-long", Layer.SEMANTICS, "more than the kernel hands to a process",
+        "Linux takes 131,071 bytes in one argument or variable, and 2 MiB of all of them.",
+        "Put it into a file and give the file's path.",
+        wrong=f"template: {{command: [echo, {'x' * 131_072}]}}",
+        right="template: {command: [cat, /srv/shop/long.txt]}",
+    ),
+    Rule(
+        "variable", Layer.SEMANTICS, "$(NAME) of a variable that will not be there",
+        "$(NAME) is a variable of the process's own environment: one that is declared before in env, or one of ours such"
+        " as PORT and RECONCILER_ORDINAL.",
+        "Declare it before it is used, or write $$(NAME) for the text itself.",
+        wrong='template: {command: [serve, "$(PROT)"], ports: [{name: http, base: 8000}]}',
+        right='template: {command: [serve, "$(PORT)"], ports: [{name: http, base: 8000}]}',
+    ),
+    Rule(
+        "duplicate-name", Layer.SEMANTICS, "one name twice in one list",
+        "Items of a list are known by their names: overlays merge by them, variables are made of them.",
+        "Rename or remove one of them.",
+        wrong="template: {command: [env], env: [{name: A, value: x}, {name: A, value: y}]}",
+        right="template: {command: [env], env: [{name: A, value: x}, {name: B, value: y}]}",
+    ),
+    Rule(
+        "reserved", Layer.SEMANTICS, "a variable that the reconciler sets itself",
+        "RECONCILER_... tells a process who it is; what is passed on (LISTEN_FDS) must be the truth.",
+        "Choose another name.",
+        wrong='template: {command: [env], env: [{name: RECONCILER_ORDINAL, value: "7"}]}',
+        right='template: {command: [env], env: [{name: SHARD, value: "7"}]}',
+    ),
+    Rule(
+        "port-clash", Layer.SEMANTICS, "one port for two processes",
+        "The second one to listen fails, most often at night: a base counts up with the ordinal, so pools can run into"
+        " each other, or beyond 65535.",
+        "Choose other ports, write base instead of port, or hold the port with sockets.",
+        wrong="replicas: 3\ntemplate: {command: [serve], ports: [{name: http, port: 8000}]}",
+        right="replicas: 3\ntemplate: {command: [serve], ports: [{name: http, base: 8000}]}",
+        across=True,
+    ),
+    Rule(
+        "socket", Layer.SEMANTICS, "an address that cannot be listened on, or is held twice",
+        "The launcher binds it before any worker starts; no name server is asked.",
+        "Write 127.0.0.1:8080, [::1]:8080 or /run/web.sock, each once.",
+        wrong='template: {command: [serve], sockets: [{name: web, listen: "8080"}]}',
+        right='template: {command: [serve], sockets: [{name: web, listen: "127.0.0.1:8080"}]}',
+        across=True,
+    ),
+    Rule(
+        "cleanup", Layer.SEMANTICS, "something to remove that is not one file or socket",
+        "What is removed without being asked must be named exactly: no patterns, no directories, no relative paths.",
+        "Name each file by its absolute path.",
+        wrong='template: {command: [serve], cleanup: {files: ["/run/web/*.sock"]}}',
+        right="template: {command: [serve], cleanup: {files: [/run/web/web.sock]}}",
+    ),
+    Rule(
+        "duplicate-object", Layer.SEMANTICS, "two objects of one kind and name",
+        "Identity is kind and name, never the file: which of the two is meant cannot be known.",
+        "Rename or remove one of them.",
+        wrong="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}\n---\n"
+        "apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}\n---\n"
+        "apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web-2}\nspec: {tasks: {}}",
+        across=True,
+    ),
+)  # fmt: skip
+
+_LINT = (
+    Rule(
+        "empty", Layer.LINT, "a file without objects",
+        "It may be what is left of a merge, or a file that was never finished.",
+        "Remove it, or add an object.",
+        wrong="# nothing yet",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+)  # fmt: skip
+
+RULES: dict[str, Rule] = {rule.id: rule for rule in (*_FILE, *_SYNTAX, *_SCHEMA, *_SEMANTICS, *_LINT)}
+
+
+def as_file(example: str) -> str:
+    """An example as a file that can be loaded: lines of a spec get the rest of a Pool around them."""
+    if example.startswith(("apiVersion", "#")):
+        return example + "\n"
+    head = "apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec:\n"
+    if "template:" not in example:
+        head += "  template: {command: [sleep, inf]}\n"
+    return head + "".join(f"  {line}\n" for line in example.splitlines())
