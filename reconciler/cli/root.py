@@ -18,6 +18,7 @@ VERBS = {
     "down": "daemon",
     "events": "objects",
     "explain": "explain",
+    "exec": "exec",
     "get": "objects",
     "logs": "logs",
     "plan": "plan",
