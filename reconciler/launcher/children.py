@@ -66,6 +66,8 @@ class Children:
         self.watched: dict[int, Child] = {}
         """By pidfd."""
         self._retries: list[tuple[Child, Prepared, Request, int]] = []
+        self._unenclosed: list[Child] = []
+        """Begun, and not yet in a cgroup of their own."""
         self.sweep_wanted = False
         self._sweep_tries = 0
         self._oom = system.spare_from_oom()
@@ -230,9 +232,16 @@ class Children:
         self._machine.started(child, pid, _wall_ms(), system.identity_of(pid, child.pidfd))
         self.pids[pid] = child
         self._watch(child)
-        self._trees.enter(child)
+        self._unenclosed.append(child)
         if child.spare is not None:
             self._task_logs.name_later(child)
+
+    def enclose(self) -> None:
+        """Puts what has begun into cgroups of their own: last of all, for the first after a pause takes the kernel 10 ms."""
+        children, self._unenclosed = self._unenclosed, []
+        for child in children:
+            if child.state is S.UP:
+                self._trees.enter(child)
 
     def _retry(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
         self._retries.append((child, prepared, request, tries))

@@ -155,6 +155,7 @@ class Launcher:
             children.sweep()
         self._write()
         self._say()
+        children.enclose()
         if self._journal.full():
             self._compact()
         return self._end_reached()
