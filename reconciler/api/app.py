@@ -3,7 +3,7 @@
     GET    /healthz /readyz
     GET    /api/v1/status  /api/v1/events  /api/v1/wait
     GET    /api/v1/{kind}[/{name}]                 ?watch=true&resourceVersion=N: server-sent events
-    POST   /api/v1/pools                           PUT, DELETE /api/v1/pools/{name}
+    POST   /api/v1/pools|restartpolicies           PUT, DELETE /api/v1/pools|restartpolicies/{name}
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
     POST   /api/v1/pools/{name}/stop|start|reload  /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
@@ -65,8 +65,9 @@ from reconciler.loading.apply import BY_HAND, apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import has_errors, in_order
 from reconciler.loading.validate import load
+from reconciler.resources.check import references
 from reconciler.resources.event import Cause, event
-from reconciler.resources.kinds import STORED
+from reconciler.resources.kinds import STORED, WRITABLE
 from reconciler.resources.meta import NAME_PATTERN, Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, Pool
 from reconciler.resources.task import Submission, TaskState
@@ -280,8 +281,8 @@ class _Api:
     # -- writing objects
 
     async def _create(self, request: Request, kind: str) -> Response:
-        pool, _ = await self._manifest(request, kind)
-        created = self._store.create(pool)
+        obj, _ = await self._manifest(request, kind)
+        created = self._store.create(obj)
         self._say(request, created.key, "Created", "created over the API")
         await self._daemon.committed()
         return _json(views.object_(created).encode(), 201)
@@ -304,8 +305,11 @@ class _Api:
         if kind == "Task":
             raise Refused("a task is not deleted", f"reconciler cancel task/{name}")
         old = self._object(kind, name)
-        if kind != "Pool":
+        if kind not in WRITABLE:
             raise Refused(f"{old.key} belongs to its pool", "scale or delete the pool")
+        users = [pool.key for pool in self._store.all(Pool) for _, key in references(pool) if key == old.key]
+        if users:
+            raise Refused(f"{old.key} is used by {', '.join(map(str, users[:5]))}", "change or delete those first")
         expected = number(request, "resourceVersion", 0, 1 << 62) or None
         if old.metadata.deleted_at is None:
             metadata = old.metadata.changed(deleted_at=self._clock.now())
@@ -314,10 +318,10 @@ class _Api:
         await self._daemon.committed()
         return _json(views.object_(old).encode(), 202)
 
-    async def _manifest(self, request: Request, kind: str) -> tuple[Pool, int | None]:
+    async def _manifest(self, request: Request, kind: str) -> tuple[Object, int | None]:
         """One object as people write it, through the same checks as a file; and the revision it was read at."""
-        if kind != "Pool":
-            raise MethodNotAllowed(f"a {kind.lower()} is not written by hand", "pools are")
+        if kind not in WRITABLE:
+            raise MethodNotAllowed(f"a {kind.lower()} is not written by hand", f"these are: {', '.join(WRITABLE)}")
         given = await any_json(request)
         if not isinstance(given, dict) or not isinstance(given.get("metadata", {}), dict):
             raise Invalid("an object was expected, with apiVersion, kind, metadata and spec")
@@ -325,18 +329,23 @@ class _Api:
         expected = revision(metadata.get("resourceVersion"))
         kept = {name: metadata[name] for name in ("name", "labels", "annotations") if name in metadata}
         manifest = {**{name: value for name, value in given.items() if name != "status"}, "metadata": kept}
-        result = load([SourceFile("request", json.dumps(manifest, indent=1).encode())])
+        file = SourceFile("request", json.dumps(manifest, indent=1).encode())
+        result = load([file], known=self._declared())
         if has_errors(result.problems) or len(result.objects) != 1:
             raise WrongManifests(result.problems)
-        (pool,) = result.objects
-        assert isinstance(pool, Pool)
-        return pool.changed(metadata=pool.metadata.changed(source=None)), expected
+        (obj,) = result.objects
+        if obj.kind != kind:
+            raise Invalid(f"the path is about a {kind.lower()}, the object is a {obj.kind}")
+        return obj.changed(metadata=obj.metadata.changed(source=None)), expected
+
+    def _declared(self) -> list[Key]:
+        """What an object that comes by itself may refer to."""
+        return [obj.key for model in WRITABLE.values() for obj in self._store.all(model)]
 
     async def apply(self, request: Request) -> Response:
         asked = await body(request, _Apply)
-        result = await asyncio.to_thread(
-            load, [item.file for item in asked.files], asked.source
-        )  # many documents take a while
+        files = [item.file for item in asked.files]
+        result = await asyncio.to_thread(load, files, asked.source, "", self._declared())  # many documents take a while
         if has_errors(result.problems):
             raise WrongManifests(result.problems)
         actor = actor_of(request)

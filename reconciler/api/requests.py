@@ -91,7 +91,7 @@ def kind_of(request: Request) -> str:
     word = request.path_params["kind"]
     kind = find_kind(word)
     if kind is None:
-        raise NotFound(f"there is no kind {word!r}", "pools, workers, tasks, revisions")
+        raise NotFound(f"there is no kind {word!r}", "pools, workers, tasks, restartpolicies, revisions")
     return kind
 
 

@@ -108,6 +108,20 @@ def _revision(revision: dict[str, Any]) -> list[str]:
     return [metadata["name"], spec["pool"], str(spec["number"]), age(metadata.get("createdAt"))]
 
 
+def _restartpolicy(policy: dict[str, Any]) -> list[str]:
+    spec, metadata = policy["spec"], policy["metadata"]
+    source = metadata.get("source")
+    return [
+        metadata["name"],
+        spec["policy"],
+        f"{spec['maxRestarts']} in {spec['window']}" if "maxRestarts" in spec else "-",
+        f"{spec['backoff']['initial']}..{spec['backoff']['max']}",
+        str(len(spec["rules"])),
+        age(metadata.get("createdAt")),
+        f"{source['path']}:{source['line']}" if source else "-",
+    ]
+
+
 def _event(event: dict[str, Any]) -> list[str]:
     cause = event.get("cause", {})
     count = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
@@ -132,6 +146,11 @@ _KINDS: dict[str, tuple[list[str], list[str], Any]] = {
         _worker,
     ),
     "Task": (["NAME", "POOL", "STATE", "ATTEMPTS", "EXIT", "AGE"], ["WORKER", "REASON", "COMMAND"], _task),
+    "RestartPolicy": (
+        ["NAME", "POLICY", "MAX RESTARTS", "BACKOFF", "RULES", "AGE"],
+        ["SOURCE"],
+        _restartpolicy,
+    ),
     "Revision": (["NAME", "POOL", "NUMBER", "AGE"], [], _revision),
     "Event": (["LAST SEEN", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"], [], _event),
 }

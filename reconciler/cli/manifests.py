@@ -54,7 +54,8 @@ def checked(paths: Sequence[str]) -> list[tuple[str, str]] | None:
     """Every manifest of these paths as (path, text); None, with all that is wrong on stderr, when one has an error."""
     files, unread = read_files(paths)
     _, found = load_files(files)
-    problems = in_order([*unread, *found])
+    # what is referred to may be in the daemon already: it has the last word
+    problems = in_order([*unread, *(problem for problem in found if problem.rule != "reference")])
     sys.stderr.write(full(problems))
     if has_errors(problems):
         click.echo(render_count(problems), err=True)

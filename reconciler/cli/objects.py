@@ -43,7 +43,7 @@ def get_command(
     no_headers: bool,
     states: Sequence[str],
 ) -> None:
-    """Shows objects: pools, workers, tasks, revisions.
+    """Shows objects: pools, workers, tasks, restartpolicies, revisions.
 
     \b
     reconciler get pools
@@ -170,7 +170,12 @@ def plural(word: str) -> str | None:
     """The word in paths; None for what is no kind known here (the daemon may know it)."""
     lower = word.lower()
     lower = {"po": "pool", "wo": "worker"}.get(lower, lower)
-    return next((f"{one}s" for one in ("pool", "worker", "task", "revision") if lower in (one, f"{one}s")), None)
+    return next((plural for one, plural in _PLURALS.items() if lower in (one, plural)), None)
+
+
+_PLURALS = {
+    "pool": "pools", "restartpolicy": "restartpolicies", "worker": "workers", "task": "tasks", "revision": "revisions",
+}  # fmt: skip
 
 
 def _selected(item: dict[str, Any], selector: str | None) -> bool:

@@ -13,9 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+from reconciler.policies.budget import Grant
 from reconciler.resources.event import Event
 from reconciler.resources.meta import Key, Object
-from reconciler.resources.pool import Template
+from reconciler.resources.pool import Pool, Template
 
 T = TypeVar("T", bound=Object)
 
@@ -102,6 +103,10 @@ class World(Protocol):
 
     def queue(self, pool: str) -> Queue:
         """The pool's tasks."""
+        ...
+
+    def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
+        """When the budgets of the pool and of the host allow the next restart of one of its workers."""
         ...
 
 
@@ -205,13 +210,35 @@ class EndTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """A restart of a pool's worker at that moment counts for the budgets of its pool and of the host."""
+
+    pool: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """An event that people and `why` shall see."""
 
     event: Event
 
 
-Action = Create | Delete | Remove | SetSpec | SetStatus | Spawn | Signal | Cleanup | Lane | Dispatch | EndTask | Record
+Action = (
+    Create
+    | Delete
+    | Remove
+    | SetSpec
+    | SetStatus
+    | Spawn
+    | Signal
+    | Cleanup
+    | Lane
+    | Dispatch
+    | EndTask
+    | Charge
+    | Record
+)
 
 
 @dataclass(frozen=True, slots=True)

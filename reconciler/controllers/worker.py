@@ -16,13 +16,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Record, Remove, SetStatus, Signal, Spawn, World
-from reconciler.policies import backoff, restart
+from reconciler.controllers.restart import Outcome, counted, decided, rest_decided, rules_of, start_or_rest, words
 from reconciler.resources.event import event
-from reconciler.resources.meta import Intent, Key, Wish
+from reconciler.resources.meta import Intent, Key
 from reconciler.resources.pool import Pool, Template
-from reconciler.resources.restart import RestartPolicySpec
 from reconciler.resources.units import format_duration, format_moment
-from reconciler.resources.worker import LastExit, Process, Reason, State, Stopping, Worker, WorkerStatus
+from reconciler.resources.worker import Process, Reason, State, Stopping, Worker, WorkerStatus
 
 KILL_AGAIN_S = 5.0
 """SIGKILL is repeated this often while something lives: the order may have died with the controller that gave it."""
@@ -73,8 +72,8 @@ def stopped_by(stop: Intent) -> str:
 
 
 def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
-    rules = pool.spec.restart if pool is not None else RestartPolicySpec()
-    status = _counted(worker.status, rules, now)
+    rules = rules_of(pool, world)
+    status = counted(worker.status, rules, now)
     ended = status.counted != worker.status.counted
     actions = _cleanup(worker, _template(worker, pool, world)) if ended else ()
     unwanted = _unwanted(worker, pool, world.mode, now)
@@ -88,95 +87,33 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
             status = status.changed(message=unwanted)
         return _says(worker, status, (*actions, *said), stop.until if stop is not None else None)
 
-    status, reason = _start_or_rest(worker, pool, status, rules, now)
+    outcome = start_or_rest(worker, pool, status, rules, world, now)
+    status, actions = outcome.status, (*actions, *outcome.actions)
+    rests = not outcome.start
     if ended:
-        actions = (*actions, *_end_events(worker, status, not reason, now))
-    if reason:
-        return Plan((*actions, _spawn(worker, status, reason)))
+        actions = (*actions, *_end_events(worker, status, rests, now))
+    if rests and status.admitted != worker.status.admitted:
+        actions = (*actions, _spent(worker, status, outcome.rule, now))
+    if outcome.start:
+        return Plan((*actions, _spawn(worker, pool, status, outcome, now)))
+    status = rest_decided(worker.status, status, outcome.rule, now)
     return _says(worker, status, actions, status.next_start_at if status.state is State.BACKOFF else None)
-
-
-def _counted(status: WorkerStatus, rules: RestartPolicySpec, now: datetime) -> WorkerStatus:
-    """The status with the end of its latest start in it, if that end is news."""
-    if not status.instance or status.counted == status.instance:
-        return status
-    end = status.last_exit
-    if end is None or end.instance != status.instance:
-        end = LastExit(reason=Reason.EXIT_UNKNOWN, message="nothing of it was found", at=now, instance=status.instance)
-    if status.stopping is not None and end.reason is not Reason.HOST_REBOOTED:
-        end = end.changed(reason=Reason.STOPPED)
-    at = min(end.at, now)
-    healthy = status.started_at is not None and at - status.started_at >= timedelta(seconds=rules.backoff.reset_after_s)
-    failures, wait_s = 0 if healthy else status.failures, 0.0
-    blameless = end.reason in (Reason.STOPPED, Reason.HOST_REBOOTED)
-    if not blameless and restart.after(rules.policy, end) is not restart.Next.COMPLETE:
-        failures += 1
-        # A start that failed will fail the same way at once: no free try.
-        attempt = failures + 1 if end.reason is Reason.START_FAILED else failures
-        wait_s = backoff.delay_s(attempt, rules.backoff, status.instance)
-    return status.changed(
-        counted=status.instance,
-        last_exit=end,
-        failures=failures,
-        next_start_at=at + timedelta(seconds=wait_s) if wait_s else None,
-        stopping=None,
-        stuck=False,
-        pid=None,
-        ready=False,
-        message="",
-    )
-
-
-def _start_or_rest(
-    worker: Worker, pool: Pool, status: WorkerStatus, rules: RestartPolicySpec, now: datetime
-) -> tuple[WorkerStatus, str]:
-    """The status to start with and why, or the status to rest in and an empty reason."""
-    end = status.last_exit
-    if status.template_hash != worker.spec.template_hash:
-        reason = f"template {worker.spec.template_hash}" if status.starts else "missing slot"
-        return status.changed(failures=0, recent_restarts=(), next_start_at=None), reason
-    if end is None or end.reason is Reason.STOPPED:
-        return status, "stopped before"
-    intent = pool.metadata.intent
-    if intent is not None and intent.wish is Wish.STARTED and end.at <= intent.at:
-        return status.changed(failures=0, recent_restarts=(), next_start_at=None), f"started by {intent.actor}"
-    match restart.after(rules.policy, end):
-        case restart.Next.COMPLETE:
-            return status.changed(state=State.COMPLETED, next_start_at=None, message="it has done its work"), ""
-        case restart.Next.FAIL:
-            message = f"{_words(end)}; restart policy {rules.policy}"
-            return status.changed(state=State.FAILED, next_start_at=None, message=message), ""
-        case restart.Next.RESTART:
-            return _restart_or_rest(status, end, rules, now)
-
-
-def _restart_or_rest(
-    status: WorkerStatus, end: LastExit, rules: RestartPolicySpec, now: datetime
-) -> tuple[WorkerStatus, str]:
-    limit = rules.max_restarts
-    # Once Failed, the restarts stay as they were counted: the window moving on is no reason to try again.
-    recent = status.recent_restarts
-    if status.state is not State.FAILED:
-        recent = restart.within(recent, rules.window_s, now)
-    if limit is not None and len(recent) >= limit:
-        message = f"{limit} restarts within {format_duration(rules.window_s)}; the last end: {_words(end)}"
-        return status.changed(state=State.FAILED, recent_restarts=recent, next_start_at=None, message=message), ""
-    # A clock set back, or a shorter max, must not leave it waiting longer than the longest wait.
-    latest = now + timedelta(seconds=rules.backoff.max_s)
-    due = min(status.next_start_at, latest) if status.next_start_at is not None else now
-    if due > now:
-        return status.changed(state=State.BACKOFF, recent_restarts=recent, next_start_at=due, message=_words(end)), ""
-    recent = (*recent, now)[-limit:] if limit else ()
-    return status.changed(restarts=status.restarts + 1, recent_restarts=recent), f"restart after {_brief(end)}"
 
 
 def _resting_state(status: WorkerStatus) -> State:
     return status.state if status.state in (State.FAILED, State.COMPLETED, State.BACKOFF) else State.PENDING
 
 
-def _spawn(worker: Worker, status: WorkerStatus, reason: str) -> Spawn:
-    number = status.starts + 1
+def _spent(worker: Worker, status: WorkerStatus, why: str, now: datetime) -> Record:
+    assert status.next_start_at is not None, "who has to wait for a budget has a moment"
+    message = f"{why}; next start at {format_moment(status.next_start_at)}"
+    return Record(event(worker.key, "BudgetSpent", message, now, warning=True))
+
+
+def _spawn(worker: Worker, pool: Pool, status: WorkerStatus, outcome: Outcome, now: datetime) -> Spawn:
+    number, reason = status.starts + 1, outcome.start
     instance = f"{worker.metadata.uid}.{number}"
+    status = decided(status, now, "Start", f"start {number}, as {instance}", reason, outcome.rule, pool)
     asked = status.changed(
         state=State.STARTING,
         process=Process.ASKED,
@@ -210,12 +147,15 @@ def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
     if not unwanted and status.template_hash != worker.spec.template_hash:
         unwanted = f"template {worker.spec.template_hash}"
     if pool is None or unwanted or status.stopping is not None:
-        return _stop(worker, _template(worker, pool, world), unwanted, world.mode is Mode.HURRYING, now)
+        return _stop(worker, pool, _template(worker, pool, world), unwanted, world.mode is Mode.HURRYING, now)
 
     requeue_at = None
     if status.failures and status.started_at is not None:
-        healthy_at = status.started_at + timedelta(seconds=pool.spec.restart.backoff.reset_after_s)
-        status = status.changed(failures=0) if now >= healthy_at else status
+        reset_after_s = rules_of(pool, world).spec.backoff.reset_after_s
+        healthy_at = status.started_at + timedelta(seconds=reset_after_s)
+        if now >= healthy_at:
+            because = f"it has been up for {format_duration(reset_after_s)}"
+            status = decided(status.changed(failures=0), now, "Forgive", "the next restart is at once", because)
         requeue_at = healthy_at if now < healthy_at else None
     said: tuple[Action, ...] = ()
     if status.state is not State.READY:
@@ -224,11 +164,14 @@ def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
     return _says(worker, status.changed(state=State.READY, ready=True, message=""), said, requeue_at)
 
 
-def _stop(worker: Worker, template: Template, reason: str, hurry: bool, now: datetime) -> Plan:
+def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hurry: bool, now: datetime) -> Plan:
     """The stop signal once, then SIGKILL at the deadline and again while it lives; a stop that has begun is carried through."""
     status = worker.status
     latest = now + timedelta(seconds=template.stop.grace_period_s)
     stopping = status.stopping or Stopping(reason=reason, since=now, deadline=latest)
+    if status.stopping is None:
+        grace = format_duration(template.stop.grace_period_s)
+        status = decided(status, now, "Stop", f"{template.stop.signal}, and SIGKILL after {grace}", reason, "", pool)
     if not stopping.killed and stopping.deadline > latest:
         stopping = stopping.changed(deadline=latest)  # the clock was set back, or the grace period made shorter
 
@@ -241,6 +184,7 @@ def _stop(worker: Worker, template: Template, reason: str, hurry: bool, now: dat
                 else f"still there {format_duration(_age_s(stopping, now))} after the stop signal"
             )
             said = (Record(event(worker.key, "Killed", f"SIGKILL to its whole tree: {why}", now, warning=True)),)
+            status = decided(status, now, "Kill", "SIGKILL to its whole tree", why)
         said = (*said, Signal(worker.key, status.instance, "SIGKILL", tree=True, reason=stopping.reason))
         deadline = now + timedelta(seconds=KILL_AGAIN_S)
         stopping = stopping.changed(signalled=True, killed=True, deadline=deadline)
@@ -269,6 +213,7 @@ def _stuck(worker: Worker, status: WorkerStatus, now: datetime) -> tuple[WorkerS
     status = status.changed(state=State.STOP_STUCK, message=message)
     if worker.status.state is State.STOP_STUCK:
         return status, ()
+    status = decided(status, now, "Stuck", "nothing is started in its place", "SIGKILL has not ended it")
     return status, (Record(event(worker.key, "StopStuck", f"pid {status.pid}: {message}", now, warning=True)),)
 
 
@@ -277,6 +222,7 @@ def _blocked(worker: Worker, now: datetime) -> Plan:
     status = worker.status.changed(state=State.UNKNOWN, ready=False, message=message)
     if worker.status.state is State.UNKNOWN:
         return _says(worker, status)
+    status = decided(status, now, "Block", "nothing is started in its place", message)
     return _says(worker, status, (Record(event(worker.key, "Blocked", message, now, warning=True)),))
 
 
@@ -296,7 +242,7 @@ def _end_events(worker: Worker, status: WorkerStatus, rests: bool, now: datetime
     end = status.last_exit
     assert end is not None, "a counted end has an exit"
     fine = end.reason is Reason.STOPPED or (end.reason is Reason.EXITED and end.code == 0)
-    said = [event(worker.key, end.reason, _words(end), now, warning=not fine)]
+    said = [event(worker.key, end.reason, words(end), now, warning=not fine)]
     if rests and status.state is State.BACKOFF and status.next_start_at is not None:
         wait = format_duration((status.next_start_at - now).total_seconds())
         message = f"next start in {wait}, at {format_moment(status.next_start_at)}"
@@ -306,27 +252,9 @@ def _end_events(worker: Worker, status: WorkerStatus, rests: bool, now: datetime
     if rests and status.state is State.COMPLETED:
         said.append(event(worker.key, "Completed", status.message, now))
     if end.reason is not Reason.STOPPED and status.failures == CRASH_LOOP_AT:
-        message = f"ended {CRASH_LOOP_AT} times in a row, now with {_words(end)}"
+        message = f"ended {CRASH_LOOP_AT} times in a row, now with {words(end)}"
         said.append(event(worker.key, "CrashLoop", message, now, warning=True))
     return tuple(Record(one) for one in said)
-
-
-def _words(end: LastExit) -> str:
-    """How it ended, for people: `exit code 3`, `SIGSEGV`, `start failed: exec: ...`."""
-    match end.reason:
-        case Reason.START_FAILED:
-            return f"start failed: {end.message}"
-        case Reason.HOST_REBOOTED:
-            return "a reboot of the host"
-        case Reason.EXIT_UNKNOWN:
-            return f"an end that nobody saw{f' ({end.message})' if end.message else ''}"
-    if end.signal is not None:
-        return end.signal if end.reason in (Reason.SIGNALLED, Reason.STOPPED) else f"{end.signal} ({end.reason})"
-    return f"exit code {end.code}"
-
-
-def _brief(end: LastExit) -> str:
-    return "a failed start" if end.reason is Reason.START_FAILED else _words(end)
 
 
 def _template(worker: Worker, pool: Pool | None, world: World) -> Template:

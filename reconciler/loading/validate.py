@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from reconciler.loading.parse import MAX_PROBLEMS, Document, SourceFile, parse
 from reconciler.loading.problem import START, Problem, Span, has_errors, in_order, render_concise, render_full
-from reconciler.resources.check import Address, address, findings
+from reconciler.resources.check import Address, address, findings, references
 from reconciler.resources.kinds import ALL, WRITABLE
 from reconciler.resources.meta import API_VERSION, NAME_PATTERN, Key, Metadata, Object, Origin
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, Pool
@@ -47,10 +47,14 @@ class _Loaded(NamedTuple):
     object: Object
 
 
-def load(files: Sequence[SourceFile], source: str = "", revision: str = "") -> LoadResult:
-    """All objects of these files; `source` and `revision` are noted as their origin."""
+def load(files: Sequence[SourceFile], source: str = "", revision: str = "", known: Collection[Key] = ()) -> LoadResult:
+    """All objects of these files; `source` and `revision` are noted as their origin.
+
+    `known`: objects outside these files that may be referred to.
+    """
     loaded: list[_Loaded] = []
     problems: list[Problem] = []
+    named = set(known)
     for file in files:
         parsed = parse(file)
         found = list(parsed.problems)
@@ -59,6 +63,7 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "") -> L
             if document.value is None:
                 continue
             empty = False
+            named |= _named(document.value)
             obj = _object(document, found, source, revision)
             if obj is not None:
                 loaded.append(_Loaded(document, obj))
@@ -67,7 +72,7 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "") -> L
             message, help = "the file holds no objects", "remove it, or add an object"
             found.append(Problem(file.path, line, column, end_column, "empty", message, help=help, severity="warning"))
         problems += found[: MAX_PROBLEMS + 1]
-    problems += _across(loaded)
+    problems += _across(loaded) + _dangling(loaded, named)
     return LoadResult(tuple(item.object for item in loaded), in_order(problems))
 
 
@@ -316,6 +321,28 @@ def _across(loaded: Sequence[_Loaded]) -> list[Problem]:
         span = item.document.value_span(path)
         problems.append(item.document.problem(span, "duplicate-object", path, message, "rename or remove one of them"))
     return problems + _port_clashes(kept) + _socket_clashes(kept)
+
+
+def _named(value: Any) -> set[Key]:
+    """Whom a document is about, also where the rest of it is wrong: its name may be referred to."""
+    match value:
+        case {"kind": str(kind), "metadata": {"name": str(name)}}:
+            return {Key(kind, name)}
+    return set()
+
+
+def _dangling(loaded: Sequence[_Loaded], there: Collection[Key]) -> list[Problem]:
+    """References to objects that nobody declares."""
+    problems: list[Problem] = []
+    for document, obj in loaded:
+        for path, key in references(obj):
+            if key in there:
+                continue
+            same_kind = sorted(other.name for other in there if other.kind == key.kind)
+            help = _did_you_mean(key.name, same_kind) or f"declare a {key.kind} of that name, or remove the ref"
+            span = document.best_span(path)
+            problems.append(document.problem(span, "reference", path, f"there is no {key}", help))
+    return problems
 
 
 class _Range(NamedTuple):

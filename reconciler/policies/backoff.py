@@ -34,4 +34,9 @@ def delay_s(attempt: int, backoff: Backoff, seed: str) -> float:
 
 def _spread(seed: str) -> float:
     """A number from -1 to 1 that depends on the seed alone."""
-    return crc32(seed.encode()) / 0xFFFFFFFF * 2 - 1
+    return share(seed) * 2 - 1
+
+
+def share(seed: str) -> float:
+    """A number from 0 to 1 that depends on the seed alone."""
+    return crc32(seed.encode()) / 0xFFFFFFFF

@@ -1,8 +1,8 @@
-"""What a Pool's fields must be to each other, beyond their types: checks of one object by itself.
+"""What an object's fields must be to each other, beyond their types: checks of one object by itself.
 
     replicas: 3, ports: [{port: 80}]     ->   port-clash at spec.template.ports[0].port
 
-Reads: one Pool. Says: Findings, each with its field, so that whoever knows the file can point at it.
+Reads: one object. Says: Findings, each with its field, so that whoever knows the file can point at it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from reconciler.resources.meta import Object
+from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, MAX_REPLICAS, Pool, Template
-from reconciler.resources.restart import Backoff
+from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.units import shown
+from reconciler.resources.worker import Reason
 
 LONGEST_POOL_NAME = 63 - len(f"-{MAX_REPLICAS - 1}")
 """A worker's name is its pool's and its ordinal, and a DNS label too."""
@@ -58,7 +59,20 @@ class Address(NamedTuple):
 
 def findings(obj: Object) -> list[Finding]:
     """All that is wrong with an object whose fields are of the right types."""
-    return list(_pool(obj)) if isinstance(obj, Pool) else []
+    match obj:
+        case Pool():
+            return list(_pool(obj))
+        case RestartPolicy():
+            return list(_restart(("spec",), obj.spec))
+        case _:
+            return []
+
+
+def references(obj: Object) -> list[tuple[FieldPath, Key]]:
+    """The objects that this one names, each with the field that names it."""
+    if isinstance(obj, Pool) and obj.spec.restart.ref is not None:
+        return [(("spec", "restart", "ref"), Key("RestartPolicy", obj.spec.restart.ref))]
+    return []
 
 
 def address(listen: str) -> Address:
@@ -96,12 +110,42 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _ports(pool)
     yield from _sockets(template)
     yield from _cleanup(template)
-    backoffs: list[tuple[FieldPath, Backoff]] = [(("spec", "restart", "backoff"), spec.restart.backoff)]
+    beside = spec.restart.model_fields_set - {"ref"}
+    if spec.restart.ref is not None and beside:
+        message = f"ref names a RestartPolicy, so {_as_written(spec.restart, beside)} cannot stand beside it"
+        yield Finding("union", ("spec", "restart"), message, "remove ref, or all the rest")
+    yield from _restart(("spec", "restart"), spec.restart)
     if spec.tasks is not None:
-        backoffs.append((("spec", "tasks", "retry", "backoff"), spec.tasks.retry.backoff))
-    for path, backoff in backoffs:
-        if backoff.max_s < backoff.initial_s:
-            yield Finding("range", path, "max is less than initial", "raise max, or lower initial")
+        yield from _backoff(("spec", "tasks", "retry", "backoff"), spec.tasks.retry.backoff)
+
+
+def _as_written(model: Model, fields: Iterable[str]) -> str:
+    return ", ".join(sorted(type(model).model_fields[name].alias or name for name in fields))
+
+
+def _backoff(path: FieldPath, backoff: Backoff) -> Iterator[Finding]:
+    if backoff.max_s < backoff.initial_s:
+        yield Finding("range", path, "max is less than initial", "raise max, or lower initial")
+
+
+def _restart(path: FieldPath, spec: RestartPolicySpec) -> Iterator[Finding]:
+    yield from _backoff((*path, "backoff"), spec.backoff)
+    for index, rule in enumerate(spec.rules):
+        yield from _rule((*path, "rules", index), rule)
+
+
+def _rule(path: FieldPath, rule: Rule) -> Iterator[Finding]:
+    chosen = [what for what in (rule.exit_codes, rule.signals, rule.reason) if what is not None]
+    if len(chosen) != 1:
+        message = f"a rule has exactly one of exitCodes, signals and reason, got {len(chosen) or 'none'}"
+        yield Finding("union", path, message, "write one rule for each" if chosen else "add one of them")
+    codes = rule.exit_codes
+    if codes is not None and (codes.in_ is None) == (codes.not_in is None):
+        got = "none" if codes.in_ is None else "both"
+        yield Finding("union", (*path, "exitCodes"), f"exitCodes has exactly one of in and notIn, got {got}", "")
+    if rule.reason is Reason.STOPPED:
+        message = "no rule sees a stop by the reconciler: what is wanted again is started again"
+        yield Finding("value", (*path, "reason"), message, "remove the rule")
 
 
 def _commands(pool: Pool) -> Iterator[Finding]:

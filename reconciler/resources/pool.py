@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
-from reconciler.resources.restart import Backoff, RestartPolicySpec
+from reconciler.resources.restart import Backoff, Restart, RestartBudget
 from reconciler.resources.units import Duration, Signal, Size
 
 MAX_REPLICAS = 10_000
@@ -195,8 +195,11 @@ class PoolSpec(Model):
     template: Template = Field(
         default=Template(), description="The process.", json_schema_extra=changes(Change.TEMPLATE)
     )
-    restart: RestartPolicySpec = Field(
-        default=RestartPolicySpec(), description="What follows an end.", json_schema_extra=_LIVE
+    restart: Restart = Field(
+        default=Restart(), description="What follows an end: {ref: NAME}, or a policy.", json_schema_extra=_LIVE
+    )
+    restart_budget: RestartBudget | None = Field(
+        default=None, description="Restarts of all workers together; absent: no limit.", json_schema_extra=_LIVE
     )
     strategy: Strategy = Field(
         default=Strategy(), description="How a changed template is rolled out.", json_schema_extra=_LIVE

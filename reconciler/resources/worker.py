@@ -81,6 +81,17 @@ class Stopping(Model):
     killed: bool = False
 
 
+class Decision(Model):
+    """One step of the chain that brought a worker here: what was decided, and because of what."""
+
+    at: Moment
+    action: str = Field(description="Start, Wait, Fail, Complete, Stop, Kill, Forgive, Block or Stuck.")
+    message: str = Field(default="", description="What it means: which start, until when.")
+    because: str = Field(default="", description="The end, change or order that it follows from.")
+    rule: str = Field(default="", description="What said so: a rule, a policy, a budget.")
+    declared: str = Field(default="", description="Where the pool was declared then: PATH:LINE and revision.")
+
+
 class WorkerSpec(Model):
     """Which slot it is and what shall run in it."""
 
@@ -111,6 +122,8 @@ class WorkerStatus(Model):
     last_exit: LastExit | None = None
     previous_instance: str = Field(default="", description="The start before, for `logs --previous`.")
     counted: str = Field(default="", description="The start whose end has been counted into failures and restarts.")
+    admitted: str = Field(default="", description="The start whose successor the restart budgets have granted.")
+    decisions: tuple[Decision, ...] = Field(default=(), description="The latest decisions, oldest first.")
     stopping: Stopping | None = None
     stuck: bool = Field(default=False, description="SIGKILL has not ended it.")
     message: str = ""

@@ -15,6 +15,7 @@ from reconciler.backends.base import Host, Link
 from reconciler.backends.launch import StartError, Starts, socket_name, task_key, worker_key, worker_log
 from reconciler.controllers.base import (
     Action,
+    Charge,
     Cleanup,
     Create,
     Delete,
@@ -38,6 +39,7 @@ from reconciler.resources.pool import Pool
 from reconciler.resources.revision import Revision
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker, WorkerSpec
+from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.observer import Observer
 from reconciler.runtime.queues import Queues
 from reconciler.store.base import Store
@@ -48,7 +50,9 @@ log = logging.getLogger("reconciler")
 class Executor:
     """The only one that acts on plans."""
 
-    def __init__(self, store: Store, queues: Queues, observer: Observer, link: Link, host: Host) -> None:
+    def __init__(
+        self, store: Store, queues: Queues, observer: Observer, link: Link, host: Host, budgets: Budgets
+    ) -> None:
         self.outbox: list[Message] = []
         """What the launcher is told once this turn is durable."""
         self.signals: list[Message] = []
@@ -60,6 +64,7 @@ class Executor:
         self._observer = observer
         self._link = link
         self._host = host
+        self._budgets = budgets
         self._starts = Starts(host)
 
     def run(self, actions: Sequence[Action], world: World, now: datetime) -> None:
@@ -122,6 +127,8 @@ class Executor:
             case EndTask(pool=pool, id=task_id, instance=instance, signal=name, tree=tree):
                 self._signal(task_key(task_id), instance, name, tree)
                 self._queues.of(pool).step_done(Overdue(task_id, instance, tree), to_ms(now))
+            case Charge(pool=pool, at=at):
+                self._budgets.charge(pool, at)
             case Record(event=happened):
                 self._store.add_event(happened)
             case _:

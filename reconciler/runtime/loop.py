@@ -19,6 +19,7 @@ from reconciler.backends.base import Host, Link
 from reconciler.backends.launch import task_key
 from reconciler.clock import Clock
 from reconciler.controllers import pool as pool_controller
+from reconciler.controllers import restartpolicy as restartpolicy_controller
 from reconciler.controllers import tasks as tasks_controller
 from reconciler.controllers import worker as worker_controller
 from reconciler.controllers.base import Lane, Mode, Plan, World
@@ -28,9 +29,11 @@ from reconciler.launcher.protocol import Message
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
+from reconciler.resources.restart import RestartPolicy
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker
+from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.executor import Executor
 from reconciler.runtime.observer import Observer
 from reconciler.runtime.queues import Queues
@@ -64,6 +67,7 @@ ANSWER_APART_S = 0.002
 
 CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
     "Pool": pool_controller.plan,
+    "RestartPolicy": restartpolicy_controller.plan,
     "Worker": worker_controller.plan,
     "Queue": tasks_controller.plan,
 }
@@ -81,9 +85,10 @@ class Loop:
                 longest_ms = round(pool.spec.tasks.retry.backoff.max_s * 1000)
                 self.queues.of(pool.name).retry_by(to_ms(clock.now()) + longest_ms)
         self.work = WorkQueue()
-        self.world = StoreWorld(store, self.queues)
+        self.budgets = Budgets(store)
+        self.world = StoreWorld(store, self.queues, self.budgets)
         self.observer = Observer(store, self.queues, self._tasks_changed)
-        self.executor = Executor(store, self.queues, self.observer, link, host)
+        self.executor = Executor(store, self.queues, self.observer, link, host, self.budgets)
         self.degraded = ""
         """Why nothing can be made durable now; empty when all is well."""
         self.wants_rescan = False
@@ -289,8 +294,17 @@ class Loop:
             self.work.add(Key("Queue", changed.name))
             if deleted and (old is None or old.metadata.deleted_at is None):
                 self._cancel_all(changed.name)
-            for worker in self.store.owned_by(changed.key, Worker):
-                self.work.add(worker.key)
+            self._plan_workers(changed)
+        elif isinstance(changed, RestartPolicy):
+            self.work.add(changed.key)
+            if old is None or new is None or old.metadata.generation != new.metadata.generation:
+                for pool in self.store.all(Pool):
+                    if pool.spec.restart.ref == changed.name:
+                        self._plan_workers(pool)
+
+    def _plan_workers(self, pool: Pool) -> None:
+        for worker in self.store.owned_by(pool.key, Worker):
+            self.work.add(worker.key)
 
     def _cancel_all(self, pool: str) -> None:
         """A pool that is wanted gone ends what waits and what runs: it goes when the launcher has nothing of it left."""
@@ -304,6 +318,8 @@ class Loop:
         self._wake(self._apart_s)
 
     def _plan_everything(self) -> None:
+        for policy in self.store.all(RestartPolicy):
+            self.work.add(policy.key)
         for pool in self.store.all(Pool):
             self.work.add(pool.key)
             self.work.add(Key("Queue", pool.name))

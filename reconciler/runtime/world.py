@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from reconciler.controllers.base import Mode, Queue
+from reconciler.policies.budget import Grant
 from reconciler.resources.meta import Key, Object
-from reconciler.resources.pool import Template
+from reconciler.resources.pool import Pool, Template
 from reconciler.resources.revision import Revision, revision_name
+from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.queues import Queues
 from reconciler.store.base import Store
 
@@ -18,9 +21,10 @@ T = TypeVar("T", bound=Object)
 class StoreWorld:
     """The store and the queues as they stand; nothing is copied, and nothing can be changed through it."""
 
-    def __init__(self, store: Store, queues: Queues) -> None:
+    def __init__(self, store: Store, queues: Queues, budgets: Budgets) -> None:
         self._store = store
         self._queues = queues
+        self._budgets = budgets
         self.mode = Mode.RUNNING
 
     def get(self, model: type[T], name: str) -> T | None:
@@ -39,3 +43,7 @@ class StoreWorld:
     def queue(self, pool: str) -> Queue:
         """The pool's tasks."""
         return self._queues.of(pool)
+
+    def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
+        """When the budgets of the pool and of the host allow the next restart of one of its workers."""
+        return self._budgets.grant(pool, seed, now)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Queue, Record, Remove, SetStatus, Signal, Spawn
 from reconciler.controllers.worker import plan
+from reconciler.policies.budget import Grant
 from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec, Template
 from reconciler.resources.worker import LastExit, Process, Reason, State, Stopping, Worker, WorkerSpec, WorkerStatus
@@ -27,6 +28,8 @@ class World:
     worker: Worker | None
     pool: Pool | None
     mode: Mode = Mode.RUNNING
+    grants: datetime | None = None
+    """The moment that the budgets grant; None: at once."""
 
     def get(self, model: type[Any], name: str) -> Any:
         return {Worker: self.worker, Pool: self.pool}[model]
@@ -39,6 +42,9 @@ class World:
 
     def queue(self, pool: str) -> Queue:
         raise AssertionError("a worker has no queue")
+
+    def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
+        return Grant(self.grants or now, "the budget is spent" if self.grants else "")
 
 
 def later(seconds: float) -> datetime:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.policies.restart import Next, after, within
-from reconciler.resources.restart import Policy
+from reconciler.resources.restart import Policy, RestartPolicySpec
 from reconciler.resources.worker import LastExit, Reason
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -44,13 +44,13 @@ def test_the_table_is_whole() -> None:
 
 @pytest.mark.parametrize(("policy", "how"), TABLE)
 def test_fault_P12_the_policy_says_what_an_exit_code_means(policy: Policy, how: str) -> None:
-    assert after(policy, ENDS[how]) is TABLE[policy, how]
+    assert after(RestartPolicySpec(policy=policy), ENDS[how]).next is TABLE[policy, how]
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.EXITED, Reason.STOPPED}))
 def test_what_is_no_exit_by_itself_is_a_failure(reason: Reason) -> None:
-    assert after(Policy.ON_FAILURE, end(reason, 0)) is Next.RESTART
-    assert after(Policy.NEVER, end(reason, 0)) is Next.FAIL
+    assert after(RestartPolicySpec(policy=Policy.ON_FAILURE), end(reason, 0)).next is Next.RESTART
+    assert after(RestartPolicySpec(policy=Policy.NEVER), end(reason, 0)).next is Next.FAIL
 
 
 @given(st.lists(st.integers(0, 1000)), st.floats(0, 1000))
@@ -60,3 +60,46 @@ def test_only_restarts_within_the_window_count(ages_s: list[int], window_s: floa
     assert len(within(restarts, window_s, NOW)) == sum(
         timedelta(seconds=a) < timedelta(seconds=window_s) for a in ages_s
     )
+
+
+def rules(*rules: dict[str, object], policy: str = "OnFailure") -> RestartPolicySpec:
+    return RestartPolicySpec.model_validate({"policy": policy, "rules": list(rules)})
+
+
+def killed(signal: str, reason: Reason = Reason.SIGNALLED) -> LastExit:
+    return LastExit(signal=signal, reason=reason, at=NOW)
+
+
+def test_the_first_rule_that_matches_decides_and_is_named() -> None:
+    spec = rules(
+        {"exitCodes": {"in": [78]}, "action": "Fail"},
+        {"exitCodes": {"in": [78, 79]}, "action": "Stop"},
+        {"reason": "OOMKilled", "action": "Ignore"},
+    )
+
+    assert after(spec, end(Reason.EXITED, 78)) == (Next.FAIL, True, "rules[0] (exitCodes in 78: Fail)")
+    assert after(spec, end(Reason.EXITED, 79)) == (Next.COMPLETE, False, "rules[1] (exitCodes in 78, 79: Stop)")
+    assert after(spec, killed("SIGKILL", Reason.OOM_KILLED)).rule == "rules[2] (reason OOMKilled: Ignore)"
+    assert after(spec, end(Reason.EXITED, 1)) == (Next.RESTART, True, "policy OnFailure")
+
+
+@pytest.mark.parametrize(("code", "follows"), [(0, Next.FAIL), (1, Next.COMPLETE), (2, Next.FAIL)])
+def test_not_in_matches_every_code_that_is_not_listed(code: int, follows: Next) -> None:
+    spec = rules({"exitCodes": {"notIn": [1]}, "action": "Fail"}, {"exitCodes": {"in": [1]}, "action": "Stop"})
+
+    assert after(spec, end(Reason.EXITED, code)).next is follows
+
+
+@pytest.mark.parametrize("reason", sorted(Reason))
+def test_a_rule_about_signals_sees_only_those_that_came_from_outside(reason: Reason) -> None:
+    spec = rules({"signals": ["SIGTERM"], "action": "Stop"}, policy="Always")
+    from_outside = reason in (Reason.SIGNALLED, Reason.KILLED_EXTERNALLY, Reason.OOM_KILLED)
+
+    assert (after(spec, killed("SIGTERM", reason)).next is Next.COMPLETE) == from_outside
+
+
+def test_no_rule_sees_a_stop_of_ours() -> None:
+    spec = rules({"exitCodes": {"in": [0]}, "action": "Fail"}, {"signals": ["SIGTERM"], "action": "Fail"})
+
+    assert after(spec, end(Reason.STOPPED, 0)).next is Next.RESTART
+    assert after(spec, killed("SIGTERM", Reason.STOPPED)).next is Next.RESTART

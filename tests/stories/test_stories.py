@@ -25,6 +25,7 @@ from reconciler.controllers import pool as pool_controller
 from reconciler.controllers import worker as worker_controller
 from reconciler.controllers.base import (
     Action,
+    Charge,
     Cleanup,
     Create,
     Delete,
@@ -38,12 +39,15 @@ from reconciler.controllers.base import (
     Signal,
     Spawn,
 )
+from reconciler.policies.budget import Grant
 from reconciler.policies.start_failure import explain
 from reconciler.resources.meta import Key, Metadata, Object
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus, Template, template_hash
+from reconciler.resources.restart import RestartPolicy, RestartPolicySpec
 from reconciler.resources.revision import Revision, revision_name
 from reconciler.resources.units import moment
 from reconciler.resources.worker import LastExit, Process, Reason, Worker
+from reconciler.runtime.budgets import Budgets
 from reconciler.store.memory import MemoryStore
 
 T = TypeVar("T", bound=Object)
@@ -72,6 +76,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(lambda: self.now)
+        self.budgets = Budgets(self.store)
 
     # the World
 
@@ -87,6 +92,9 @@ class House:
 
     def queue(self, pool: str) -> Queue:
         raise AssertionError("no story is about tasks yet asks for a queue")
+
+    def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
+        return self.budgets.grant(pool, seed, now)
 
     # the loop
 
@@ -148,6 +156,8 @@ class House:
                     self.end(key.name, signal=name)
             case Cleanup(key=key, files=files):
                 self.lines.append(f"clean up {key}: {', '.join(files)}")
+            case Charge(pool=pool, at=at):
+                self.budgets.charge(pool, at)
             case Record(event=said):
                 if said.type == "Warning" or said.object.startswith("pool/"):
                     self.lines.append(f"  {said.object} {said.reason}: {self._words(said.message)}")
@@ -230,6 +240,9 @@ def _apply(house: House, names: list[str], options: dict[str, str]) -> None:
     restart: dict[str, object] = {"policy": options.get("policy", "Always"), "backoff": {"jitter": 0}}
     if "maxRestarts" in options:
         restart |= {"maxRestarts": int(options["maxRestarts"]), "window": options.get("window", "10m")}
+    if "ref" in options:
+        restart = {"ref": options["ref"]}
+    budget = {"maxRestarts": int(options.get("restartBudget", "0")), "window": options.get("budgetWindow", "1m")}
     strategy = {
         "maxUnavailable": int(options.get("maxUnavailable", "1")),
         "minReady": options.get("minReady", "0s"),
@@ -240,6 +253,7 @@ def _apply(house: House, names: list[str], options: dict[str, str]) -> None:
             "replicas": int(options.get("replicas", "1")),
             "template": template,
             "restart": restart,
+            **({"restartBudget": budget} if budget["maxRestarts"] else {}),
             "strategy": strategy,
         }
     )
@@ -250,6 +264,27 @@ def _apply(house: House, names: list[str], options: dict[str, str]) -> None:
             house.store.create(Pool(metadata=Metadata(name=name), spec=spec))
         else:
             house.store.update(pool.changed(spec=spec))
+    house.settle()
+
+
+def _policy(house: House, names: list[str], options: dict[str, str]) -> None:
+    rules: list[dict[str, object]] = []
+    for what, action in options.items():
+        if what.startswith("exit"):
+            rules.append({"exitCodes": {"in": [int(what.removeprefix("exit"))]}, "action": action})
+        elif what.startswith("SIG"):
+            rules.append({"signals": [what], "action": action})
+        elif what != "policy":
+            rules.append({"reason": what, "action": action})
+    spec = RestartPolicySpec.model_validate(
+        {"policy": options["policy"], "backoff": {"jitter": 0}, "rules": rules},
+    )
+    for name in names:
+        policy = house.store.get(RestartPolicy, name)
+        if policy is None:
+            house.store.create(RestartPolicy(metadata=Metadata(name=name), spec=spec))
+        else:
+            house.store.update(policy.changed(spec=spec))
     house.settle()
 
 
@@ -325,6 +360,7 @@ def _show(house: House, names: list[str], options: dict[str, str]) -> None:
 
 _COMMANDS: dict[str, Callable[[House, list[str], dict[str, str]], None]] = {
     "apply": _apply,
+    "policy": _policy,
     "delete": _delete,
     "advance": _advance,
     "crash": _crash,
