@@ -48,6 +48,7 @@ from reconciler.api.requests import (
     any_json,
     body,
     caller_of,
+    declared,
     duration,
     invalid,
     key_of,
@@ -330,7 +331,7 @@ class _Api:
         kept = {name: metadata[name] for name in ("name", "labels", "annotations") if name in metadata}
         manifest = {**{name: value for name, value in given.items() if name != "status"}, "metadata": kept}
         file = SourceFile("request", json.dumps(manifest, indent=1).encode())
-        result = load([file], known=self._declared())
+        result = load([file], known=declared(self._store))
         if has_errors(result.problems) or len(result.objects) != 1:
             raise WrongManifests(result.problems)
         (obj,) = result.objects
@@ -338,14 +339,12 @@ class _Api:
             raise Invalid(f"the path is about a {kind.lower()}, the object is a {obj.kind}")
         return obj.changed(metadata=obj.metadata.changed(source=None)), expected
 
-    def _declared(self) -> list[Key]:
-        """What an object that comes by itself may refer to."""
-        return [obj.key for model in WRITABLE.values() for obj in self._store.all(model)]
-
     async def apply(self, request: Request) -> Response:
         asked = await body(request, _Apply)
         files = [item.file for item in asked.files]
-        result = await asyncio.to_thread(load, files, asked.source, "", self._declared())  # many documents take a while
+        result = await asyncio.to_thread(
+            load, files, asked.source, "", declared(self._store)
+        )  # many documents take a while
         if has_errors(result.problems):
             raise WrongManifests(result.problems)
         actor = actor_of(request)

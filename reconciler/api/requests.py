@@ -13,10 +13,11 @@ from reconciler.api.base import Caller
 from reconciler.errors import Invalid, NotFound, ReconcilerError
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import Problem
-from reconciler.resources.kinds import find_kind
+from reconciler.resources.kinds import WRITABLE, find_kind
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import duration_s
+from reconciler.store.base import Store
 
 M = TypeVar("M", bound=Model)
 
@@ -93,6 +94,11 @@ def kind_of(request: Request) -> str:
     if kind is None:
         raise NotFound(f"there is no kind {word!r}", "pools, workers, tasks, restartpolicies, revisions")
     return kind
+
+
+def declared(store: Store) -> list[Key]:
+    """What manifests that come over the API may refer to."""
+    return [obj.key for model in WRITABLE.values() for obj in store.all(model)]
 
 
 def key_of(text: str) -> Key:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from reconciler.api import views
 from reconciler.api.base import Daemon
-from reconciler.api.requests import Manifest, WrongManifests, body
+from reconciler.api.requests import Manifest, WrongManifests, body, declared
 from reconciler.clock import Clock
 from reconciler.loading.apply import BY_HAND
 from reconciler.loading.effects import preview
@@ -47,7 +47,8 @@ class _Sources:
         asked = await body(request, _Plan)
         source = next((source for source in self._daemon.sources if source.root == asked.source), None)
         owner, prune = (source.root, source.prune) if source is not None else (BY_HAND, False)
-        result = await asyncio.to_thread(load, [item.file for item in asked.files], owner)
+        known = declared(self._daemon.store) if owner == BY_HAND else ()
+        result = await asyncio.to_thread(load, [item.file for item in asked.files], owner, "", known)
         if has_errors(result.problems):
             raise WrongManifests(result.problems)
         found = preview(

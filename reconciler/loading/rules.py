@@ -267,6 +267,21 @@ _SEMANTICS = (
         right='template: {command: [env], env: [{name: SHARD, value: "7"}]}',
     ),
     Rule(
+        "union", Layer.SEMANTICS, "not exactly one of several fields, of which one is chosen",
+        "Two answers to one question cannot both hold, and none decides nothing.",
+        "Keep exactly one of them.",
+        wrong="template: {command: [serve]}\nrestart: {rules: [{action: Fail}]}",
+        right="template: {command: [serve]}\nrestart: {rules: [{exitCodes: {in: [78]}, action: Fail}]}",
+    ),
+    Rule(
+        "reference", Layer.SEMANTICS, "the object that is named is nowhere declared",
+        "A pool whose restart rules are missing would follow rules that nobody has read.",
+        "Declare the object beside it, or mend the name.",
+        wrong="template: {command: [serve]}\nrestart: {ref: steady}",
+        right="template: {command: [serve]}\nrestart: {policy: OnFailure}",
+        across=True,
+    ),
+    Rule(
         "port-clash", Layer.SEMANTICS, "one port for two processes",
         "The second one to listen fails, most often at night: a base counts up with the ordinal, so pools can run into"
         " each other, or beyond 65535.",
