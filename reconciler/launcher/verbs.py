@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from . import system
+from .adoption import boottime_ms
 from .children import Children
 from .keeper import Controller
 from .machine import Machine
@@ -76,7 +78,7 @@ class Verbs:
 
     def _list(self, controller: Controller) -> None:
         self._say()  # what was said before comes before
-        for messages in self._machine.listing():
+        for messages in self._machine.listing(boottime_ms(), int(time.time() * 1000)):
             self._send(controller, messages)
 
     def _register(self, controller: Controller, template_id: str, fields: dict[str, Any]) -> None:
