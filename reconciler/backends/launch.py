@@ -14,10 +14,11 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.backends.base import Host
+from reconciler.backends.base import Account, Host
 from reconciler.errors import Terminal
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Message
+from reconciler.resources.limits import Enforcement
 from reconciler.resources.pool import Template
 from reconciler.resources.worker import Worker
 
@@ -173,11 +174,22 @@ class Starts:
             "RECONCILER_POOL": pool,
         }
 
+    def _groups(self, template: Template, account: Account) -> tuple[int | None, list[int] | None]:
+        """Its group and further groups; None: as they are, or as the account has them."""
+        try:
+            gid = account.gid if template.group is None else self._host.group(template.group)
+            groups = account.groups if template.groups is None else [self._host.group(name) for name in template.groups]
+        except LookupError as error:
+            raise StartError("identity", 0, f"there is no such group on this machine ({error})") from None
+        return gid, groups
+
     def _register(
         self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
     ) -> tuple[str, list[Message]]:
         id_ = _template_id(pool, template_hash)
         account = self._host.account(template.user)
+        gid, groups = self._groups(template, account)
+        limits = _limits(template)
         sockets = [socket_name(pool, socket.name) for socket in template.sockets]
         fields = protocol.Template(
             id=id_,
@@ -185,13 +197,15 @@ class Starts:
             env=env,
             cwd=template.working_dir,
             uid=account.uid,
-            gid=account.gid,
-            groups=account.groups,
+            gid=gid,
+            groups=groups,
+            umask=int(template.umask or "0022", 8),
             sockets=sockets,
             stop_signal=signals.Signals[template.stop.signal].value,
             grace_ms=round(template.stop.grace_period_s * 1000),
             lane=lane,
-            contain=lane is None,
+            contain=lane is None or bool(limits),
+            limits=limits,
         )._asdict()
         if self._registered.get(id_) == fields:
             return id_, []
@@ -201,6 +215,29 @@ class Starts:
         ]
         messages.append(["register", id_, fields])
         return id_, messages
+
+
+def _limits(template: Template) -> dict[str, Any]:
+    """What is asked for, as the launcher's Limits; empty when nothing is, and then the start is a fast one."""
+    resources, sandbox = template.resources, template.sandbox
+    asked = protocol.Limits(
+        nice=template.nice,
+        rlimits=template.rlimits.numbers(),
+        memory_bytes=resources.limits.memory_bytes,
+        cpu_milli=resources.limits.cpu_milli,
+        cpu_weight=resources.cpu_weight,
+        pids=resources.limits.pids,
+        required=resources.enforcement is Enforcement.REQUIRED,
+        no_new_privileges=sandbox.no_new_privileges,
+        read_write_paths=sandbox.read_write_paths,
+        private_tmp=sandbox.private_tmp,
+    )
+    nothing = protocol.Limits(required=asked.required)
+    return (
+        {}
+        if asked == nothing
+        else {name: value for name, value in asked._asdict().items() if value != protocol.Limits._field_defaults[name]}
+    )
 
 
 def _declare(template: Template, base: Mapping[str, str], into: dict[str, str]) -> None:

@@ -213,6 +213,20 @@ _SCHEMA = (
         wrong="template: {command: [sleep, inf], logs: {maxSize: 10}}",
         right="template: {command: [sleep, inf], logs: {maxSize: 10Mi}}",
     ),
+    Rule(
+        "cpu", Layer.SCHEMA, "not a share of the CPU",
+        "It is counted in cores: a percentage would be of one core to some and of the machine to others.",
+        "Write 500m (thousandths of a core), 0.5 or 2.",
+        wrong="template: {command: [serve], resources: {limits: {cpu: 50%}}}",
+        right="template: {command: [serve], resources: {limits: {cpu: 500m}}}",
+    ),
+    Rule(
+        "umask", Layer.SCHEMA, "not three octal digits in quotes",
+        "Without quotes YAML reads 027 as the number twenty-seven, which is another mask.",
+        'Write it as "027".',
+        wrong="template: {command: [serve], umask: 027}",
+        right='template: {command: [serve], umask: "027"}',
+    ),
 )  # fmt: skip
 
 _SEMANTICS = (
@@ -297,6 +311,13 @@ _SEMANTICS = (
         wrong='template: {command: [serve], sockets: [{name: web, listen: "8080"}]}',
         right='template: {command: [serve], sockets: [{name: web, listen: "127.0.0.1:8080"}]}',
         across=True,
+    ),
+    Rule(
+        "sandbox", Layer.SEMANTICS, "a writable path that is not absolute",
+        "Everything else is read-only for the process, so there must be no doubt what it is relative to.",
+        "Begin it with /.",
+        wrong="template: {command: [serve], sandbox: {readWritePaths: [tmp]}}",
+        right="template: {command: [serve], sandbox: {readWritePaths: [/srv/tmp]}}",
     ),
     Rule(
         "cleanup", Layer.SEMANTICS, "something to remove that is not one file or socket",

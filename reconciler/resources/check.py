@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from reconciler.resources import limits
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, MAX_REPLICAS, Pool, Template
 from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
@@ -110,6 +111,8 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _ports(pool)
     yield from _sockets(template)
     yield from _cleanup(template)
+    for rule, field, message, help in limits.findings(template):
+        yield Finding(rule, (*_TEMPLATE, *field), message, help)
     beside = spec.restart.model_fields_set - {"ref"}
     if spec.restart.ref is not None and beside:
         message = f"ref names a RestartPolicy, so {_as_written(spec.restart, beside)} cannot stand beside it"
