@@ -42,8 +42,10 @@ from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.resources.worker import Process, Worker
+from reconciler.runtime.commands import BesideWorkers
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.operations import Operations
+from reconciler.runtime.probes import Prober
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource
 from reconciler.store.base import Store, StoreFull, TaskRecord
@@ -108,12 +110,16 @@ class Controller:
             for source in sources
         ]
         self._operations = Operations(self._link)
+        beside = BesideWorkers(self._link.send, self._beside, self.clock)
+        self.loop.observer.beside = beside.heard
+        self._prober = Prober(self.store, self.clock, beside, self.loop.wake)
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
     async def run(self) -> None:
         """Serves until this process ends: `leave`, a defect, or the launcher is gone."""
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
+        self._prober.look_at_all()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._serve())
             group.create_task(self._rotation.run())
@@ -316,6 +322,9 @@ class Controller:
                 if not stands(until, now) and (pool.name, path, until) not in self._ended_overrides:
                     self._ended_overrides.add((pool.name, path, until))
                     self.rescan()
+
+    def _beside(self, worker: Worker, key: str, instance: str, command: Sequence[str]) -> list[protocol.Message]:
+        return self.loop.executor.beside(worker, self.loop.world, key, instance, command)
 
     # what the API asks for
 

@@ -332,6 +332,31 @@ def serve_socket() -> None:
         connection.close()
 
 
+def serve_health(directory: str) -> None:
+    """Serves HTTP on PORT: /NAME is 200 where DIRECTORY/SLOT.NAME exists, else 503; /hang is never answered."""
+    import http.server
+
+    signal.signal(signal.SIGTERM, lambda signo, frame: leave())
+    take_slot()
+
+    class Health(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if os.path.exists(f"{directory}/{_slot()}.hang"):
+                signal.pause()
+            well = os.path.exists(f"{directory}/{_slot()}.{self.path[1:]}")
+            self.send_response(200 if well else 503)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok" if well else b"no")
+            self.log_message("asked")
+
+        def log_message(self, format: str, *args: object) -> None:
+            with open(f"{directory}/{_slot()}.asked", "a") as asked:
+                asked.write(f"{time.time()} {self.path}\n")
+
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Health).serve_forever()
+
+
 # --- tasks ---
 
 
@@ -370,6 +395,7 @@ ROLES: dict[str, Callable[..., None]] = {
     "zombies": zombies,
     "wipe-environ": wipe_environ,
     "show": show,
+    "serve-health": serve_health,
     "serve-socket": serve_socket,
     "task": task,
     "task-until": task_until,

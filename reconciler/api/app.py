@@ -308,7 +308,8 @@ class _Api:
         old = self._object(kind, name)
         if kind not in WRITABLE:
             raise Refused(f"{old.key} belongs to its pool", "scale or delete the pool")
-        users = [pool.key for pool in self._store.all(Pool) for _, key in references(pool) if key == old.key]
+        pools = [pool for pool in self._store.all(Pool) if pool.metadata.deleted_at is None]
+        users = [pool.key for pool in pools for _, key in references(pool) if key == old.key]
         if users:
             raise Refused(f"{old.key} is used by {', '.join(map(str, users[:5]))}", "change or delete those first")
         expected = number(request, "resourceVersion", 0, 1 << 62) or None

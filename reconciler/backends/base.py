@@ -37,10 +37,6 @@ class Host(Protocol):
         """The account. Raises LookupError if there is none of that name."""
         ...
 
-    def group(self, name: str) -> int:
-        """The number of a group. Raises LookupError if there is none of that name."""
-        ...
-
     def free_port(self) -> int:
         """A TCP port nobody listens on now."""
         ...

@@ -14,15 +14,17 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.backends.base import Account, Host
+from reconciler.backends.base import Host
 from reconciler.errors import Terminal
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Message
-from reconciler.resources.limits import Enforcement
 from reconciler.resources.pool import Template
 from reconciler.resources.worker import Worker
 
 _decode = json.JSONDecoder().decode
+
+_BESIDE = "+beside"
+"""Marks the template of commands that run beside a worker: no sockets, ended at once."""
 
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
@@ -100,6 +102,22 @@ class Starts:
         messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
         return messages
 
+    def beside(
+        self, pool: str, worker: Worker, key: str, instance: str, template: Template, command: Sequence[str]
+    ) -> list[Message]:
+        """What to send for a command that runs as the worker does, under a key of its own. Raises StartError.
+
+        Its RECONCILER_INSTANCE is its own, for by that the launcher finds what it leaves behind.
+        """
+        base, variables = self._variables(pool, worker, worker.status.instance, template)
+        everything = base | variables
+        argv = [expand(word, everything) for word in command]
+        plain = template.changed(sockets=[], stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0))
+        id_, messages = self._register(pool, plain, worker.status.template_hash + _BESIDE, base, None)
+        own = {**variables, "RECONCILER_INSTANCE": instance}
+        messages.append(["spawn", [[key, instance, id_, argv, own, None]]])
+        return messages
+
     def files(self, pool: str, worker: Worker, template: Template, files: Sequence[str]) -> list[str]:
         """Declared files of a worker with its variables in them. Raises StartError."""
         base, variables = self._variables(pool, worker, worker.status.instance, template)
@@ -153,6 +171,7 @@ class Starts:
     def forget(self, pool: str, template_hash: str) -> None:
         """The revision is gone: a later one of the same content is told, and its sockets are bound, anew."""
         self._registered.pop(_template_id(pool, template_hash), None)
+        self._registered.pop(_template_id(pool, template_hash + _BESIDE), None)
 
     def knows_lane(self, pool: str) -> bool:
         """Whether the launcher has been told of the pool's slots."""
@@ -174,22 +193,11 @@ class Starts:
             "RECONCILER_POOL": pool,
         }
 
-    def _groups(self, template: Template, account: Account) -> tuple[int | None, list[int] | None]:
-        """Its group and further groups; None: as they are, or as the account has them."""
-        try:
-            gid = account.gid if template.group is None else self._host.group(template.group)
-            groups = account.groups if template.groups is None else [self._host.group(name) for name in template.groups]
-        except LookupError as error:
-            raise StartError("identity", 0, f"there is no such group on this machine ({error})") from None
-        return gid, groups
-
     def _register(
         self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
     ) -> tuple[str, list[Message]]:
         id_ = _template_id(pool, template_hash)
         account = self._host.account(template.user)
-        gid, groups = self._groups(template, account)
-        limits = _limits(template)
         sockets = [socket_name(pool, socket.name) for socket in template.sockets]
         fields = protocol.Template(
             id=id_,
@@ -197,15 +205,13 @@ class Starts:
             env=env,
             cwd=template.working_dir,
             uid=account.uid,
-            gid=gid,
-            groups=groups,
-            umask=int(template.umask or "0022", 8),
+            gid=account.gid,
+            groups=account.groups,
             sockets=sockets,
             stop_signal=signals.Signals[template.stop.signal].value,
             grace_ms=round(template.stop.grace_period_s * 1000),
             lane=lane,
-            contain=lane is None or bool(limits),
-            limits=limits,
+            contain=lane is None,
         )._asdict()
         if self._registered.get(id_) == fields:
             return id_, []
@@ -215,29 +221,6 @@ class Starts:
         ]
         messages.append(["register", id_, fields])
         return id_, messages
-
-
-def _limits(template: Template) -> dict[str, Any]:
-    """What is asked for, as the launcher's Limits; empty when nothing is, and then the start is a fast one."""
-    resources, sandbox = template.resources, template.sandbox
-    asked = protocol.Limits(
-        nice=template.nice,
-        rlimits=template.rlimits.numbers(),
-        memory_bytes=resources.limits.memory_bytes,
-        cpu_milli=resources.limits.cpu_milli,
-        cpu_weight=resources.cpu_weight,
-        pids=resources.limits.pids,
-        required=resources.enforcement is Enforcement.REQUIRED,
-        no_new_privileges=sandbox.no_new_privileges,
-        read_write_paths=sandbox.read_write_paths,
-        private_tmp=sandbox.private_tmp,
-    )
-    nothing = protocol.Limits(required=asked.required)
-    return (
-        {}
-        if asked == nothing
-        else {name: value for name, value in asked._asdict().items() if value != protocol.Limits._field_defaults[name]}
-    )
 
 
 def _declare(template: Template, base: Mapping[str, str], into: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import grp
 import os
 import pwd
 import socket
@@ -114,10 +113,6 @@ class LocalHost:
         if found is None:
             found = self._accounts[user] = _account(user)
         return found
-
-    def group(self, name: str) -> int:
-        """The number of a group. Raises LookupError if there is none of that name."""
-        return grp.getgrnam(name).gr_gid
 
     def free_port(self) -> int:
         """A TCP port nobody listens on now."""

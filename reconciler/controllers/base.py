@@ -97,6 +97,10 @@ class World(Protocol):
         """What belongs to it; workers by ordinal."""
         ...
 
+    def dependents(self, pool: str) -> Sequence[Pool]:
+        """The pools that depend on this one."""
+        ...
+
     def template(self, pool: str, template_hash: str) -> Template | None:
         """The template a pool has, or had, under that hash."""
         ...

@@ -105,7 +105,11 @@ def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime)
     if before is None and all(worker.spec.template_hash == target for worker in wanted):
         return rollout.Step()  # nearly always: a thousand workers are not described for nothing
     missing = pool.spec.replicas - len(wanted)
-    return rollout.next_step([_slot(worker) for worker in wanted], target, pool.spec.strategy, before, now, missing)
+    probes = pool.spec.template.probes
+    shortest_s = rollout.SHORTEST_STAY_S if probes.startup is None and probes.readiness is None else 0.0
+    return rollout.next_step(
+        [_slot(worker) for worker in wanted], target, pool.spec.strategy, before, now, missing, shortest_s
+    )
 
 
 def _slot(worker: Worker) -> rollout.Slot:
@@ -117,7 +121,7 @@ def _slot(worker: Worker) -> rollout.Slot:
         name=worker.name,
         wanted=worker.spec.template_hash,
         running=status.template_hash,
-        ready_since=status.started_at if up else None,
+        ready_since=status.ready_since if up else None,
         completed=status.state is State.COMPLETED,
         failed_at=end.at if end is not None and counts else None,
         why=_end_words(worker),
@@ -196,10 +200,8 @@ def _forgotten(pool: Pool, workers: Sequence[Worker], target: str, known: Sequen
 
 
 def _available_at(pool: Pool, worker: Worker) -> datetime | None:
-    status = worker.status
-    if not status.ready or status.started_at is None:
-        return None
-    return status.started_at + timedelta(seconds=pool.spec.strategy.min_ready_s)
+    since = worker.status.ready_since
+    return None if since is None else since + timedelta(seconds=pool.spec.strategy.min_ready_s)
 
 
 def _next_available_at(pool: Pool, workers: Sequence[Worker], now: datetime) -> datetime | None:
@@ -236,6 +238,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         observed_generation=pool.metadata.generation,
         desired_replicas=pool.spec.replicas,
         replicas=open_,
+        running_replicas=open_,
         ready_replicas=open_,
         available_replicas=open_,
         updated_replicas=open_,
@@ -284,6 +287,7 @@ def _leave(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     status = pool.status.changed(
         observed_generation=pool.metadata.generation,
         replicas=len(workers),
+        running_replicas=sum(worker.status.process is not Process.NONE for worker in workers),
         ready_replicas=0,
         available_replicas=0,
         conditions=conditions,
@@ -298,6 +302,7 @@ def _leave(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
 @dataclass(slots=True)
 class _Count:
     total: int = 0
+    running: int = 0
     leaving: int = 0
     ready: int = 0
     available: int = 0
@@ -332,6 +337,7 @@ def _status(
         observed_generation=pool.metadata.generation,
         desired_replicas=pool.spec.replicas,
         replicas=count.total,
+        running_replicas=count.running,
         ready_replicas=count.ready,
         available_replicas=count.available,
         updated_replicas=count.updated,
@@ -359,6 +365,7 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
     for worker in workers:
         status = worker.status
         count.restarts += status.restarts
+        count.running += status.process is not Process.NONE
         reason = _TROUBLES.get(status.state)
         if reason is not None:
             count.ill.append((worker, reason))
@@ -369,7 +376,7 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
         count.updated += worker.spec.template_hash == status.template_hash == target
         if status.ready:
             count.ready += 1
-            count.available += status.started_at is not None and (not min_ready or status.started_at + min_ready <= now)
+            count.available += not min_ready or ((since := status.ready_since) is not None and since + min_ready <= now)
         elif status.state is State.COMPLETED:
             count.completed += 1
         elif status.state is State.FAILED:

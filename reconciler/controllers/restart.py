@@ -70,10 +70,13 @@ def counted(status: WorkerStatus, rules: Rules, now: datetime) -> WorkerStatus:
     if end is None or end.instance != status.instance:
         end = LastExit(reason=Reason.EXIT_UNKNOWN, message="nothing of it was found", at=now, instance=status.instance)
     if status.stopping is not None and end.reason is not Reason.HOST_REBOOTED:
-        end = end.changed(reason=Reason.STOPPED)
+        dead = status.probed.dead if status.probed is not None else ""
+        end = end.changed(reason=Reason.PROBE_FAILED, message=dead) if dead else end.changed(reason=Reason.STOPPED)
     at, limits = min(end.at, now), rules.spec.backoff
     run_s = (at - status.started_at).total_seconds() if status.started_at is not None else 0.0
-    failures, wait_s = status.failures if run_s < limits.reset_after_s or not status.started_at else 0, 0.0
+    well_since = status.started_at if status.probed is None else status.probed.ready_since
+    healthy = well_since is not None and at - well_since >= timedelta(seconds=limits.reset_after_s)
+    failures, wait_s = 0 if healthy else status.failures, 0.0
     verdict = restart.after(rules.spec, end)
     if verdict.counts:
         failures += 1
@@ -220,13 +223,15 @@ def words(end: LastExit) -> str:
     match end.reason:
         case Reason.START_FAILED:
             return f"start failed: {end.message}"
+        case Reason.PROBE_FAILED:
+            return end.message
         case Reason.HOST_REBOOTED:
             return "a reboot of the host"
         case Reason.EXIT_UNKNOWN:
             return f"an end that nobody saw{f' ({end.message})' if end.message else ''}"
     if end.signal is not None:
         return end.signal if end.reason in (Reason.SIGNALLED, Reason.STOPPED) else f"{end.signal} ({end.reason})"
-    return f"exit code {end.code}" + (f" ({end.reason})" if end.reason is Reason.OOM_KILLED else "")
+    return f"exit code {end.code}"
 
 
 def brief(end: LastExit) -> str:

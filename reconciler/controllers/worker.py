@@ -1,7 +1,7 @@
 """Keeps one slot's process as it is wanted: started, started again after a wait, asked to end, killed.
 
     None --Spawn--> Asked --> Up --Signal--> (grace) --SIGKILL--> Emptying --> None
-     ^                        |                                      ^          | counted once:
+     ^                        | (its probes: Starting, Running, Ready) ^         | counted once:
      |                        +--------------- ends -----------------+          | failures, backoff, Failed, Completed
      +---------------------------- wait until nextStartAt <---------------------+
     Blocked: nobody knows whether it lives, so nothing is started
@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from reconciler.controllers import dependencies
 from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Record, Remove, SetStatus, Signal, Spawn, World
 from reconciler.controllers.restart import Outcome, counted, decided, rest_decided, rules_of, start_or_rest, words
-from reconciler.resources.event import event
+from reconciler.policies import probe
+from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Intent, Key
 from reconciler.resources.pool import Pool, Template
+from reconciler.resources.probe import Health, Probes
 from reconciler.resources.units import format_duration, format_moment
 from reconciler.resources.worker import Process, Reason, State, Stopping, Worker, WorkerStatus
 
@@ -88,6 +91,11 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
         return _says(worker, status, (*actions, *said), stop.until if stop is not None else None)
 
     outcome = start_or_rest(worker, pool, status, rules, world, now)
+    waits = dependencies.waits_for(pool, status.last_exit, world, now) if outcome.start and pool.spec.depends_on else ""
+    if waits:
+        outcome = Outcome(status.changed(state=State.PENDING, message=waits), "", "dependsOn")
+        if waits != worker.status.message:
+            actions = (*actions, Record(event(worker.key, "Waiting", waits, now)))
     status, actions = outcome.status, (*actions, *outcome.actions)
     rests = not outcome.start
     if ended:
@@ -128,6 +136,7 @@ def _spawn(worker: Worker, pool: Pool, status: WorkerStatus, outcome: Outcome, n
         adopted=False,
         stopping=None,
         stuck=False,
+        health=None,
         message="",
     )
     return Spawn(worker.key, instance, worker.spec.template_hash, asked, reason)
@@ -146,22 +155,57 @@ def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
     unwanted = _unwanted(worker, pool, world.mode, now)
     if not unwanted and status.template_hash != worker.spec.template_hash:
         unwanted = f"template {worker.spec.template_hash}"
+    if unwanted and status.stopping is None and dependencies.held_by(worker.spec.pool, world):
+        return Plan()  # others that need it are stopped first; their end wakes this one
     if pool is None or unwanted or status.stopping is not None:
         return _stop(worker, pool, _template(worker, pool, world), unwanted, world.mode is Mode.HURRYING, now)
 
+    probes = pool.spec.template.probes
+    health = _health(status, probes, now) if probes.any else None
+    if health is not None and health.dead:
+        said = Record(event(worker.key, "Unhealthy", f"{health.dead}; it is stopped", now, warning=True))
+        stop = _stop(worker, pool, pool.spec.template, health.dead, False, now)
+        return Plan((said, *stop.actions), stop.requeue_at)
+
     requeue_at = None
-    if status.failures and status.started_at is not None:
+    since = status.started_at if health is None else health.ready_since
+    if status.failures and since is not None:
         reset_after_s = rules_of(pool, world).spec.backoff.reset_after_s
-        healthy_at = status.started_at + timedelta(seconds=reset_after_s)
+        healthy_at = since + timedelta(seconds=reset_after_s)
         if now >= healthy_at:
             because = f"it has been up for {format_duration(reset_after_s)}"
             status = decided(status.changed(failures=0), now, "Forgive", "the next restart is at once", because)
         requeue_at = healthy_at if now < healthy_at else None
-    said: tuple[Action, ...] = ()
-    if status.state is not State.READY:
+    said_now = tuple(Record(one) for one in _up_events(worker, health, now))
+    return _says(worker, _running(status, health), said_now, requeue_at)
+
+
+def _health(status: WorkerStatus, probes: Probes, now: datetime) -> Health:
+    """What its probes have found, or what is taken for true before they have answered."""
+    if status.probed is not None:
+        return probe.follow(status.probed, probes, now)
+    return probe.begin(probes, status.instance, status.state is State.READY, status.started_at)
+
+
+def _running(status: WorkerStatus, health: Health | None) -> WorkerStatus:
+    if health is None:
+        return status.changed(state=State.READY, ready=True, health=None, message="")
+    state = State.READY if health.ready else State.RUNNING if health.started else State.STARTING
+    return status.changed(state=state, ready=health.ready, health=health, message=health.message)
+
+
+def _up_events(worker: Worker, health: Health | None, now: datetime) -> list[Event]:
+    """Its start, seen for the first time; later that it is ready, or is not any more."""
+    status = worker.status
+    said = []
+    if status.state is not State.READY and status.probed is None:
         word = "Adopted" if status.adopted else "Started"
-        said = (Record(event(worker.key, word, f"{word.lower()} with pid {status.pid}", now)),)
-    return _says(worker, status.changed(state=State.READY, ready=True, message=""), said, requeue_at)
+        said.append(event(worker.key, word, f"{word.lower()} with pid {status.pid}", now))
+    elif health is not None and health.ready and not status.ready:
+        said.append(event(worker.key, "Ready", "its probes say that it is ready", now))
+    elif health is not None and status.ready and not health.ready:
+        said.append(event(worker.key, "Unready", health.message, now, warning=True))
+    return said
 
 
 def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hurry: bool, now: datetime) -> Plan:

@@ -17,11 +17,10 @@ from typing import Any
 from reconciler import crash
 
 from . import system
-from .failure import StartFailed
 from .machine import Child, failures_after, restart_delay_s
 from .protocol import FrameError, Message
 from .state import ApiSocket, Refused
-from .system import Starter
+from .system import Starter, StartFailed
 from .timers import Timers, now
 from .wires import Channel, complain
 

@@ -213,20 +213,6 @@ _SCHEMA = (
         wrong="template: {command: [sleep, inf], logs: {maxSize: 10}}",
         right="template: {command: [sleep, inf], logs: {maxSize: 10Mi}}",
     ),
-    Rule(
-        "cpu", Layer.SCHEMA, "not a share of the CPU",
-        "It is counted in cores: a percentage would be of one core to some and of the machine to others.",
-        "Write 500m (thousandths of a core), 0.5 or 2.",
-        wrong="template: {command: [serve], resources: {limits: {cpu: 50%}}}",
-        right="template: {command: [serve], resources: {limits: {cpu: 500m}}}",
-    ),
-    Rule(
-        "umask", Layer.SCHEMA, "not three octal digits in quotes",
-        "Without quotes YAML reads 027 as the number twenty-seven, which is another mask.",
-        'Write it as "027".',
-        wrong="template: {command: [serve], umask: 027}",
-        right='template: {command: [serve], umask: "027"}',
-    ),
 )  # fmt: skip
 
 _SEMANTICS = (
@@ -288,6 +274,20 @@ _SEMANTICS = (
         right="template: {command: [serve]}\nrestart: {rules: [{exitCodes: {in: [78]}, action: Fail}]}",
     ),
     Rule(
+        "cycle", Layer.SEMANTICS, "objects that depend on each other in a circle",
+        "Each would wait for the other to be there first, so none of them would ever be started.",
+        "Remove one of the dependencies on the way that is printed.",
+        wrong="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}, dependsOn: [{name: web}]}",
+        right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+    Rule(
+        "probe", Layer.SEMANTICS, "a probe that cannot work as it is written",
+        "Only one try is made at a time, so a timeout longer than the period would shift all later ones.",
+        "Raise period or lower timeout; ask workers only, and for what the way of asking can tell.",
+        wrong="template: {command: [serve], probes: {liveness: {tcpSocket: {port: 80}, period: 1s, timeout: 2s}}}",
+        right="template: {command: [serve], probes: {liveness: {tcpSocket: {port: 80}, period: 2s, timeout: 1s}}}",
+    ),
+    Rule(
         "reference", Layer.SEMANTICS, "the object that is named is nowhere declared",
         "A pool whose restart rules are missing would follow rules that nobody has read.",
         "Declare the object beside it, or mend the name.",
@@ -311,13 +311,6 @@ _SEMANTICS = (
         wrong='template: {command: [serve], sockets: [{name: web, listen: "8080"}]}',
         right='template: {command: [serve], sockets: [{name: web, listen: "127.0.0.1:8080"}]}',
         across=True,
-    ),
-    Rule(
-        "sandbox", Layer.SEMANTICS, "a writable path that is not absolute",
-        "Everything else is read-only for the process, so there must be no doubt what it is relative to.",
-        "Begin it with /.",
-        wrong="template: {command: [serve], sandbox: {readWritePaths: [tmp]}}",
-        right="template: {command: [serve], sandbox: {readWritePaths: [/srv/tmp]}}",
     ),
     Rule(
         "cleanup", Layer.SEMANTICS, "something to remove that is not one file or socket",

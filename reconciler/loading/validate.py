@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from reconciler.loading.dependencies import circles
 from reconciler.loading.parse import MAX_PROBLEMS, Document, SourceFile, parse
 from reconciler.loading.problem import START, Problem, Span, has_errors, in_order, render_concise, render_full
 from reconciler.resources.check import Address, address, findings, references
@@ -271,9 +272,11 @@ def _known(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _elsewhere(model: type[BaseModel], name: str) -> str:
-    """Where a field of that name does exist, if that is one place."""
+    """Where a field of that name does exist: the one place that is nearest to the top."""
     places = [place for place in _places(model.model_fields["spec"].annotation, "spec") if place.endswith(f".{name}")]
-    return f"it belongs in {places[0].rpartition('.')[0]}" if len(places) == 1 else ""
+    depth = min((place.count(".") for place in places), default=0)
+    nearest = [place for place in places if place.count(".") == depth]
+    return f"it belongs in {nearest[0].rpartition('.')[0]}" if len(nearest) == 1 else ""
 
 
 def _places(annotation: Any, path: str) -> Iterable[str]:
@@ -320,7 +323,7 @@ def _across(loaded: Sequence[_Loaded]) -> list[Problem]:
         message = f"{item.object.key} is also at {_at(same.document, path)}"
         span = item.document.value_span(path)
         problems.append(item.document.problem(span, "duplicate-object", path, message, "rename or remove one of them"))
-    return problems + _port_clashes(kept) + _socket_clashes(kept)
+    return problems + _port_clashes(kept) + _socket_clashes(kept) + circles(kept)
 
 
 def _named(value: Any) -> set[Key]:

@@ -49,18 +49,24 @@ class Step:
 
 
 def next_step(
-    slots: Sequence[Slot], target: str, strategy: Strategy, before: Rollout | None, now: datetime, missing: int = 0
+    slots: Sequence[Slot],
+    target: str,
+    strategy: Strategy,
+    before: Rollout | None,
+    now: datetime,
+    missing: int = 0,
+    shortest_s: float = SHORTEST_STAY_S,
 ) -> Step:
     """The next workers to replace, by name; `slots` in the order in which equals are replaced.
 
     `missing`: slots that have no worker yet. They begin with the new template, so they are the first to show whether it
-    stays up, and count as unavailable until then.
+    stays up, and count as unavailable until then. `shortest_s`: 0 where probes say when it is ready.
     """
     current = before if before is not None and before.template_hash == target else None
     old = [slot for slot in slots if slot.wanted != target]
     if current is None and not old:
         return Step()
-    stay = timedelta(seconds=max(strategy.min_ready_s, SHORTEST_STAY_S))
+    stay = timedelta(seconds=max(strategy.min_ready_s, shortest_s))
     arriving = [slot for slot in slots if slot.wanted == target and not _settled(slot, target, stay, now)]
     if not old and not arriving:
         return Step()

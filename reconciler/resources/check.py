@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from reconciler.resources import limits
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_ARGUMENT_BYTES, MAX_REPLICAS, Pool, Template
+from reconciler.resources.probe import WAYS, Kind, Probe
 from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
-from reconciler.resources.units import shown
+from reconciler.resources.units import format_duration, shown
 from reconciler.resources.worker import Reason
 
 LONGEST_POOL_NAME = 63 - len(f"-{MAX_REPLICAS - 1}")
@@ -71,9 +71,14 @@ def findings(obj: Object) -> list[Finding]:
 
 def references(obj: Object) -> list[tuple[FieldPath, Key]]:
     """The objects that this one names, each with the field that names it."""
-    if isinstance(obj, Pool) and obj.spec.restart.ref is not None:
-        return [(("spec", "restart", "ref"), Key("RestartPolicy", obj.spec.restart.ref))]
-    return []
+    if not isinstance(obj, Pool):
+        return []
+    found: list[tuple[FieldPath, Key]] = []
+    if obj.spec.restart.ref is not None:
+        found.append((("spec", "restart", "ref"), Key("RestartPolicy", obj.spec.restart.ref)))
+    for index, dependency in enumerate(obj.spec.depends_on):
+        found.append((("spec", "dependsOn", index, "name"), Key(dependency.kind, dependency.name)))
+    return found
 
 
 def address(listen: str) -> Address:
@@ -111,8 +116,8 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _ports(pool)
     yield from _sockets(template)
     yield from _cleanup(template)
-    for rule, field, message, help in limits.findings(template):
-        yield Finding(rule, (*_TEMPLATE, *field), message, help)
+    yield from _probes(pool)
+    yield from _dependencies(pool)
     beside = spec.restart.model_fields_set - {"ref"}
     if spec.restart.ref is not None and beside:
         message = f"ref names a RestartPolicy, so {_as_written(spec.restart, beside)} cannot stand beside it"
@@ -202,6 +207,10 @@ def _all_strings(template: Template) -> Iterator[tuple[FieldPath, str]]:
     yield (*_TEMPLATE, "workingDir"), template.working_dir
     yield (*_TEMPLATE, "user"), template.user or ""
     yield from _each((*_TEMPLATE, "cleanup", "files"), template.cleanup.files)
+    for kind in Kind:
+        probe = template.probes.of(kind)
+        if probe is not None and probe.exec is not None:
+            yield from _each((*_TEMPLATE, "probes", kind.value, "exec", "command"), probe.exec.command)
     for index, socket in enumerate(template.sockets):
         yield (*_TEMPLATE, "sockets", index, "listen"), socket.listen
 
@@ -231,7 +240,7 @@ def _variables(pool: Pool) -> Iterator[Finding]:
         declared.add(variable.name)
         known.add(variable.name)
     for field, text in _all_strings(template):
-        if field[2] in ("command", "cleanup"):
+        if field[2] in ("command", "cleanup", "probes"):
             yield from _unknown(field, text, known, set())
 
 
@@ -296,3 +305,51 @@ def _cleanup(template: Template) -> Iterator[Finding]:
             yield Finding("cleanup", path, message, "name one file or socket")
         elif {"*", "?", "["} & set(name):
             yield Finding("cleanup", path, f"{shown(name)} looks like a pattern", "name each file: there are no globs")
+
+
+def _probes(pool: Pool) -> Iterator[Finding]:
+    template = pool.spec.template
+    for kind in Kind:
+        probe = template.probes.of(kind)
+        path = (*_TEMPLATE, "probes", kind.value)
+        if probe is None:
+            continue
+        if pool.spec.tasks is not None:
+            message = "a PerTask pool has no workers that could be probed"
+            yield Finding("probe", path, message, "remove probes, or give the tasks a timeout")
+        yield from _probe(path, probe, template)
+        if kind is not Kind.READINESS and probe.success_threshold != 1:
+            message = f"a {kind.value} probe counts from its first success"
+            yield Finding("probe", (*path, "successThreshold"), message, "remove successThreshold")
+
+
+def _probe(path: FieldPath, probe: Probe, template: Template) -> Iterator[Finding]:
+    ways = [type(probe).model_fields[way].alias or way for way in WAYS if getattr(probe, way) is not None]
+    if len(ways) != 1:
+        message = f"a probe asks in one way, not in {len(ways)}: {', '.join(ways)}" if ways else "asks in no way"
+        yield Finding("union", path, message, "write exactly one of httpGet, tcpSocket and exec")
+    if probe.period_s <= 0:
+        yield Finding("range", (*path, "period"), "a period of nothing", "write period: 10s")
+    elif probe.timeout_s <= 0:
+        yield Finding("range", (*path, "timeout"), "no answer can be that fast", "write timeout: 1s")
+    elif probe.timeout_s > probe.period_s:
+        message = f"a timeout of {format_duration(probe.timeout_s)} is longer than the period, {format_duration(probe.period_s)}"
+        field = "timeout" if "timeout_s" in probe.model_fields_set else "period"
+        yield Finding("probe", (*path, field), message, "lower timeout, or raise period")
+    names = {port.name for port in template.ports}
+    for way, asked in (("httpGet", probe.http_get), ("tcpSocket", probe.tcp_socket)):
+        if asked is not None and not asked.port.isdigit() and asked.port not in names:
+            help = f"declared: {', '.join(sorted(names))}" if names else f"declare ports: [{{name: {asked.port}}}]"
+            message = f"{shown(asked.port)} is none of the template's ports"
+            yield Finding("reference", (*path, way, "port"), message, help)
+    if probe.exec is not None:
+        yield from _program((*path, "exec", "command"), probe.exec.command, template)
+
+
+def _dependencies(pool: Pool) -> Iterator[Finding]:
+    names: set[str] = set()
+    for index, dependency in enumerate(pool.spec.depends_on):
+        path = ("spec", "dependsOn", index, "name")
+        if dependency.name in names:
+            yield Finding("duplicate-name", path, f"pool/{dependency.name} is named twice", "remove one of them")
+        names.add(dependency.name)

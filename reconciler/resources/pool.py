@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
+from reconciler.resources.probe import Probes
 from reconciler.resources.restart import Backoff, Restart, RestartBudget
-from reconciler.resources.units import Duration, Signal, Size, Umask
+from reconciler.resources.units import Duration, Signal, Size
 
 MAX_REPLICAS = 10_000
 MAX_ARGUMENT_BYTES = 131_071
@@ -103,24 +103,12 @@ class Template(Model):
     user: str | None = Field(
         default=None, min_length=1, max_length=255, description="The account to run as; the daemon must be root."
     )
-    group: str | None = Field(
-        default=None, min_length=1, max_length=255, description="Its group; absent: that of the account."
-    )
-    groups: list[str] | None = Field(
-        default=None, max_length=1000, description="Further groups; absent: those of the account."
-    )
-    umask: Umask | None = Field(default=None, description="Rights that files it makes do not get, octal; absent: 0022.")
-    nice: int | None = Field(
-        default=None, ge=-20, le=19, description="Its priority: 19 yields to all others; below 0 needs root."
-    )
-    resources: Resources = Field(default=Resources(), description="What it may use with all its children, by cgroup.")
-    rlimits: Rlimits = Field(default=Rlimits(), description="Limits of each of its processes.")
-    sandbox: Sandbox = Field(default=Sandbox(), description="What it can gain and touch.")
     working_dir: str = Field(default="/", max_length=4095, description="An absolute path.")
     ports: list[Port] = Field(default=[], max_length=100, description="Port numbers handed out by ordinal.")
     sockets: list[Socket] = Field(
         default=[], max_length=100, description="Listening sockets passed from descriptor 3 on."
     )
+    probes: Probes = Field(default=Probes(), description="How it is asked whether it is well.", json_schema_extra=_LIVE)
     stop: Stop = Field(default=Stop(), description="How it is asked to end.", json_schema_extra=_LIVE)
     reload: Reload | None = Field(
         default=None, description="How it is told to read its configuration anew.", json_schema_extra=_LIVE
@@ -200,6 +188,27 @@ class Strategy(Model):
     )
 
 
+class DependencyCondition(StrEnum):
+    """What must be so of what a pool depends on."""
+
+    STARTED = "Started"
+    """All its workers run."""
+    AVAILABLE = "Available"
+    """All its workers are ready, and have been for its minReady."""
+
+
+class Dependency(Model):
+    """Something that has to be there before the first worker is started; stopped in the reverse order."""
+
+    kind: Literal["Pool"] = Field(default="Pool", description="Pool.")
+    name: Name = Field(description="Which one.")
+    condition: DependencyCondition = Field(
+        default=DependencyCondition.AVAILABLE,
+        strict=False,
+        description="Started: all its workers run. Available: all are ready.",
+    )
+
+
 class PoolSpec(Model):
     """What is wanted of a pool."""
 
@@ -217,6 +226,12 @@ class PoolSpec(Model):
     )
     strategy: Strategy = Field(
         default=Strategy(), description="How a changed template is rolled out.", json_schema_extra=_LIVE
+    )
+    depends_on: list[Dependency] = Field(
+        default=[],
+        max_length=100,
+        description="What must be there before it is started; it is stopped before that.",
+        json_schema_extra=_LIVE,
     )
     tasks: Tasks | None = Field(
         default=None, description="Present: the replicas are slots for tasks.", json_schema_extra=_LIVE
@@ -251,6 +266,7 @@ class PoolStatus(Model):
     observed_generation: int = 0
     desired_replicas: int = 0
     replicas: int = 0
+    running_replicas: int = Field(default=0, description="Workers that have a process, ready or not.")
     ready_replicas: int = 0
     available_replicas: int = 0
     updated_replicas: int = 0
@@ -276,7 +292,7 @@ class Pool(Object):
 def template_fields(model: Model, inherited: Change = Change.TEMPLATE) -> dict[str, Any]:
     """The fields of a model whose change replaces workers, as they are written in a manifest."""
     found: dict[str, Any] = {}
-    dumped = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=model.sparse)
+    dumped = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     for name, field in type(model).model_fields.items():
         extra = field.json_schema_extra
         how = Change(str(extra["x-change"])) if isinstance(extra, dict) and "x-change" in extra else inherited

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from reconciler.resources.meta import Metadata, Model, Object
+from reconciler.resources.probe import Health
 from reconciler.resources.units import Moment
 
 
@@ -126,7 +127,22 @@ class WorkerStatus(Model):
     decisions: tuple[Decision, ...] = Field(default=(), description="The latest decisions, oldest first.")
     stopping: Stopping | None = None
     stuck: bool = Field(default=False, description="SIGKILL has not ended it.")
+    health: Health | None = Field(default=None, description="What its probes found; absent: it has none.")
     message: str = ""
+
+    @property
+    def probed(self) -> Health | None:
+        """What the probes found of the present start."""
+        health = self.health
+        return health if health is not None and health.instance == self.instance else None
+
+    @property
+    def ready_since(self) -> Moment | None:
+        """Since when it is ready; None: it is not."""
+        if not self.ready:
+            return None
+        health = self.probed
+        return self.started_at if health is None else health.ready_since
 
 
 class Worker(Object):

@@ -76,6 +76,13 @@ class Executor:
         """Asks for a start that is recorded and of which the launcher has never heard: the same instance, so harmless."""
         self._ask(worker, worker.status.instance, worker.status.template_hash, world, now)
 
+    def beside(self, worker: Worker, world: World, key: str, instance: str, command: Sequence[str]) -> list[Message]:
+        """The messages that start a command as the worker runs. Raises StartError."""
+        template = world.template(worker.spec.pool, worker.status.template_hash)
+        if template is None:
+            raise StartError("expand", 0, f"revision {worker.status.template_hash} of pool/{worker.spec.pool} is gone")
+        return self._starts.beside(worker.spec.pool, worker, key, instance, template, command)
+
     def withdraw(self, keys: set[str]) -> set[str]:
         """Takes back starts that have not been let out, because they could not be made durable; returns whose."""
         taken: set[str] = set()

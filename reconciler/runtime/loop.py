@@ -18,6 +18,7 @@ from typing import Any
 from reconciler.backends.base import Host, Link
 from reconciler.backends.launch import task_key
 from reconciler.clock import Clock
+from reconciler.controllers import dependencies
 from reconciler.controllers import pool as pool_controller
 from reconciler.controllers import restartpolicy as restartpolicy_controller
 from reconciler.controllers import tasks as tasks_controller
@@ -109,6 +110,10 @@ class Loop:
         """Words of the launcher, for the next turn."""
         self._inbox += messages
         self._wake(self._apart_s if all(map(_of_tasks_only, messages)) else 0.0)
+
+    def wake(self) -> None:
+        """Something has been staged that changes no object: a turn makes it durable."""
+        self._wake(0.0)
 
     def when_durable(self, done: Callable[[], None], failed: Callable[[StoreFull], None]) -> None:
         """Calls back when everything staged so far is durable, or cannot be made so."""
@@ -204,12 +209,14 @@ class Loop:
         if self.observer.strangers:
             strangers, self.observer.strangers = self.observer.strangers, []
             for key, instance in strangers:
+                self._link.send([["signal", key, instance, 9, "tree"]])
+                if key.startswith("probe/"):
+                    continue  # of the controller before: nobody reads its answer any more
                 log.warning("%s (%s) runs and is not in the store: it is ended", key, instance)
                 kind, _, name = key.partition("/")
                 about = Key(kind.capitalize(), name)
                 message = f"instance {instance} runs and nothing here accounts for it: it is ended"
                 self.store.add_event(event(about, "Stranger", message, now, warning=True))
-                self._link.send([["signal", key, instance, 9, "tree"]])
 
     def _plan(self, now: datetime) -> None:
         if now >= self._resync_at:
@@ -288,8 +295,11 @@ class Loop:
             spec_changed = old is None or new is None or old.metadata.generation != new.metadata.generation
             deleted = new is not None and new.metadata.deleted_at is not None
             asked = old is None or new is None or old.metadata.intent != new.metadata.intent
+            if isinstance(old, Pool) and isinstance(new, Pool) and _counts(old) != _counts(new):
+                self._wake_neighbours(new)
             if not spec_changed and not deleted and not asked:
                 return
+            self.world.pools_changed()
             self.work.add(changed.key)
             self.work.add(Key("Queue", changed.name))
             if deleted and (old is None or old.metadata.deleted_at is None):
@@ -305,6 +315,12 @@ class Loop:
     def _plan_workers(self, pool: Pool) -> None:
         for worker in self.store.owned_by(pool.key, Worker):
             self.work.add(worker.key)
+
+    def _wake_neighbours(self, pool: Pool) -> None:
+        """Workers that are started after this pool's, or stopped after them."""
+        for key in dependencies.neighbours(pool, self.world):
+            for worker in self.store.owned_by(key, Worker):
+                self.work.add(worker.key)
 
     def _cancel_all(self, pool: str) -> None:
         """A pool that is wanted gone ends what waits and what runs: it goes when the launcher has nothing of it left."""
@@ -325,6 +341,12 @@ class Loop:
             self.work.add(Key("Queue", pool.name))
         for worker in self.store.all(Worker):
             self.work.add(worker.key)
+
+
+def _counts(pool: Pool) -> tuple[int, ...]:
+    """What of a pool others may wait for."""
+    status = pool.status
+    return status.replicas, status.running_replicas, status.ready_replicas, status.available_replicas
 
 
 def _of_tasks_only(message: Sequence[Any]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import signal as signals
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,8 @@ class Observer:
         self.launcher: dict[str, Any] = {}
         """What the launcher said of itself."""
         self.socket_failures: dict[str, str] = {}
+        self.beside: Callable[[str, str, str, Any], None] | None = None
+        """Told (word, key, instance, detail) of commands that run beside workers."""
         self._now = datetime.min
         self._now_ms = 0
         self._wall_ahead_ms = 0
@@ -93,9 +95,6 @@ class Observer:
                 case "socketFailed":
                     _, name, errno, text = message
                     self._socket_failed(name, errno, text)
-                case "unenforced":
-                    _, template, lacking = message
-                    self._unenforced(template, lacking)
                 case "children":
                     children = message[1]
                 case "hello":
@@ -119,6 +118,9 @@ class Observer:
 
     def _started(self, key: str, instance: str, pid: int, started_ms: int, slot: int, adopted: bool) -> None:
         kind, _, name = key.partition("/")
+        if kind == "probe":
+            self._beside("started", key, instance, pid)
+            return
         started_ms = self._our_ms(started_ms)
         if kind == "task":
             found = self._task(name, instance)
@@ -138,6 +140,9 @@ class Observer:
 
     def _exited(self, key: str, instance: str, exit_: Exit) -> None:
         kind, _, name = key.partition("/")
+        if kind == "probe":
+            self._beside("exited", key, instance, exit_)
+            return
         if not self._settled and "unknown" in exit_:
             self.unknown += 1
         if "at_ms" in exit_:
@@ -217,6 +222,8 @@ class Observer:
 
     def _emptied(self, key: str, instance: str, escaped: int) -> None:
         kind, _, name = key.partition("/")
+        if kind == "probe":
+            self._beside("emptied", key, instance, escaped)
         if kind != "worker":
             return
         worker = self._worker(name, instance)
@@ -229,11 +236,17 @@ class Observer:
 
     def _blocked(self, key: str, instance: str, why: str) -> None:
         kind, _, name = key.partition("/")
+        if kind == "probe":
+            self._beside("blocked", key, instance, why)
         if kind != "worker":
             return  # the try stays claimed: it may run, and the launcher says how it ended once that can be known
         worker = self._worker(name, instance)
         if worker is not None:
             self._set(worker, worker.status.changed(process=Process.BLOCKED, message=why))
+
+    def _beside(self, word: str, key: str, instance: str, detail: Any) -> None:
+        if self.beside is not None:
+            self.beside(word, key, instance, detail)
 
     def _worker_process(self, key: str, instance: str, **changes: Any) -> None:
         worker = self._worker(key.partition("/")[2], instance)
@@ -253,12 +266,6 @@ class Observer:
         self.socket_failures[name] = text
         message = f"socket {socket} cannot be opened: {text} (errno {errno})"
         self._store.add_event(event(Key("Pool", pool), "SocketFailed", message, self._now, warning=True))
-
-    def _unenforced(self, template: str, lacking: Mapping[str, str]) -> None:
-        pool = template.partition("@")[0]
-        for limit, why in lacking.items():
-            message = f"this machine does not enforce the limit of {limit}: {why}"
-            self._store.add_event(event(Key("Pool", pool), "LimitNotEnforced", message, self._now, warning=True))
 
     def _why_no_start(self, pool: str, template_hash: str, failed: Sequence[Any]) -> str:
         step, errno, text = failed
@@ -339,12 +346,6 @@ class Observer:
         self._store.set_status(worker.key, status)
 
 
-_LIMIT_OF: dict[int, str] = {
-    signals.SIGXFSZ: "FileSizeLimit: a file beyond rlimits.fsize",
-    signals.SIGXCPU: "CPUTimeLimit: more than rlimits.cpu",
-}
-
-
 def how(exit_: Exit, asked: bool) -> EndedTry:
     """How a process ended, in the words people see; `asked`: we had told it to."""
     if "failed" in exit_:
@@ -353,15 +354,9 @@ def how(exit_: Exit, asked: bool) -> EndedTry:
     if "unknown" in exit_:
         reason = Reason.HOST_REBOOTED if exit_["unknown"] == "reboot" else Reason.EXIT_UNKNOWN
         return EndedTry(None, None, reason, f"nobody saw its end ({exit_['unknown']})")
-    oom = exit_.get("oom", 0)
-    if (
-        oom and not asked and (exit_.get("signal") == 9 or exit_.get("code") == 128 + 9)
-    ):  # a shell says 137 of its child
-        name = "SIGKILL" if "signal" in exit_ else None
-        return EndedTry(exit_.get("code"), name, Reason.OOM_KILLED, "it went beyond its memory limit")
     if "signal" in exit_:
         number = exit_["signal"]
         reason = Reason.STOPPED if asked else Reason.KILLED_EXTERNALLY if number == 9 else Reason.SIGNALLED
         name = _SIGNAL_NAMES.get(number, f"SIG{number}")
-        return EndedTry(None, name, reason, "core dumped" if exit_.get("core") else _LIMIT_OF.get(number, ""))
+        return EndedTry(None, name, reason, "core dumped" if exit_.get("core") else "")
     return EndedTry(exit_["code"], None, Reason.STOPPED if asked else Reason.EXITED)

@@ -26,6 +26,7 @@ class StoreWorld:
         self._queues = queues
         self._budgets = budgets
         self.mode = Mode.RUNNING
+        self._dependents: dict[str, list[str]] | None = None
 
     def get(self, model: type[T], name: str) -> T | None:
         """One object."""
@@ -34,6 +35,20 @@ class StoreWorld:
     def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
         """What belongs to it; workers by ordinal."""
         return self._store.owned_by(owner, model)
+
+    def dependents(self, pool: str) -> Sequence[Pool]:
+        """The pools that depend on this one."""
+        if self._dependents is None:
+            self._dependents = {}
+            for one in self._store.all(Pool):
+                for dependency in one.spec.depends_on:
+                    self._dependents.setdefault(dependency.name, []).append(one.name)
+        names = self._dependents.get(pool, ())
+        return [found for name in names if (found := self._store.get(Pool, name)) is not None]
+
+    def pools_changed(self) -> None:
+        """Some pool's spec is another: who depends on whom is looked up anew."""
+        self._dependents = None
 
     def template(self, pool: str, template_hash: str) -> Template | None:
         """The template a pool has, or had, under that hash."""

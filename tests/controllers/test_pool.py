@@ -37,6 +37,9 @@ class World:
     def get(self, model: type[Any], name: str) -> Any:
         return self.pool
 
+    def dependents(self, pool: str) -> list[Pool]:
+        return []
+
     def owned_by(self, owner: Key, model: type[Any]) -> Any:
         return {Worker: self.workers, Revision: self.revisions}[model]
 

@@ -42,6 +42,9 @@ class World:
     def get(self, model: type[Any], name: str) -> Any:
         return self.pool
 
+    def dependents(self, pool: str) -> list[Pool]:
+        return []
+
     def owned_by(self, owner: Key, model: type[Any]) -> list[Any]:
         return []
 

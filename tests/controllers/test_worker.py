@@ -34,6 +34,9 @@ class World:
     def get(self, model: type[Any], name: str) -> Any:
         return {Worker: self.worker, Pool: self.pool}[model]
 
+    def dependents(self, pool: str) -> list[Pool]:
+        return []
+
     def owned_by(self, owner: Key, model: type[Any]) -> list[Any]:
         raise AssertionError("a worker owns nothing")
 

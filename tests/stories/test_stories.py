@@ -1,6 +1,7 @@
 """Behaviour as text: each story in this folder says what is done to a small house, and under `----` what it plans.
 
     apply web replicas=3            the pool, as it is wanted; `template=` `policy=` `maxRestarts=` `grace=` `minReady=` ...
+    answer web-1 readiness=no       its probe is answered, a second later; `startup=3` and the like in `apply` declare one
     crash web-1 code=3              its process ends by itself: code= or signal= or start=ERRNO (for starts to come)
     ----
     start worker/web-1 i2 (restart after exit code 3)
@@ -39,10 +40,12 @@ from reconciler.controllers.base import (
     Signal,
     Spawn,
 )
+from reconciler.policies import probe
 from reconciler.policies.budget import Grant
 from reconciler.policies.start_failure import explain
 from reconciler.resources.meta import Key, Metadata, Object
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus, Template, template_hash
+from reconciler.resources.probe import Kind
 from reconciler.resources.restart import RestartPolicy, RestartPolicySpec
 from reconciler.resources.revision import Revision, revision_name
 from reconciler.resources.units import moment
@@ -73,6 +76,7 @@ class House:
     start_errors: dict[str, str] = field(default_factory=dict)
     exits_at_once: dict[str, int] = field(default_factory=dict)
     due: dict[Key, datetime] = field(default_factory=dict)
+    tallies: dict[tuple[str, str], probe.Tally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(lambda: self.now)
@@ -85,6 +89,9 @@ class House:
 
     def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
         return self.store.owned_by(owner, model)
+
+    def dependents(self, pool: str) -> Sequence[Pool]:
+        return [one for one in self.store.all(Pool) if any(needed.name == pool for needed in one.spec.depends_on)]
 
     def template(self, pool: str, template_hash: str) -> Template | None:
         revision = self.store.get(Revision, revision_name(pool, template_hash))
@@ -237,6 +244,12 @@ def _apply(house: House, names: list[str], options: dict[str, str]) -> None:
         "stop": {"gracePeriod": options.get("grace", "30s")},
         "cleanup": {"files": [options["cleanup"]] if "cleanup" in options else []},
     }
+    # readiness=3: three failures in a row count; once a second, so that a story is short
+    template["probes"] = {
+        kind: {"tcpSocket": {"port": 80}, "period": "1s", "failureThreshold": int(options[kind])}
+        for kind in Kind
+        if kind in options
+    }
     restart: dict[str, object] = {"policy": options.get("policy", "Always"), "backoff": {"jitter": 0}}
     if "maxRestarts" in options:
         restart |= {"maxRestarts": int(options["maxRestarts"]), "window": options.get("window", "10m")}
@@ -255,6 +268,12 @@ def _apply(house: House, names: list[str], options: dict[str, str]) -> None:
             "restart": restart,
             **({"restartBudget": budget} if budget["maxRestarts"] else {}),
             "strategy": strategy,
+            "dependsOn": [
+                {"name": name, "condition": condition}
+                for name, _, condition in (
+                    word.partition(":") for word in options.get("dependsOn", "").split(",") if word
+                )
+            ],
         }
     )
     house.hashes[template_hash(spec.template)] = word
@@ -324,6 +343,30 @@ def _crash(house: House, names: list[str], options: dict[str, str]) -> None:
     house.settle()
 
 
+def _answer(house: House, names: list[str], options: dict[str, str]) -> None:
+    """A second later each time, a worker's probes are answered: readiness=ok, liveness=no, times=3."""
+    for _ in range(int(options.pop("times", "1"))):
+        _advance(house, ["1s"], {})
+        for name in names:
+            for word, said in options.items():
+                _answered(house, name, Kind(word), said == "ok")
+        house.settle()
+
+
+def _answered(house: House, name: str, kind: Kind, ok: bool) -> None:
+    worker = house.worker(name)
+    pool, health = house.store.get(Pool, worker.spec.pool), worker.status.probed
+    assert pool is not None and health is not None, f"{name} is not asked anything"
+    assert kind in probe.asked(pool.spec.template.probes, health), f"{name} is not asked for its {kind}"
+    asked = pool.spec.template.probes.of(kind)
+    assert asked is not None
+    key = worker.status.instance, kind.value
+    tally = probe.count(house.tallies.get(key, probe.Tally()), asked, kind, ok, house.now)
+    house.tallies[key] = tally
+    health = probe.after(health, asked, kind, tally, ok, "connection refused", house.now)
+    house.store.set_status(worker.key, worker.status.changed(health=health))
+
+
 def _block(house: House, names: list[str], options: dict[str, str]) -> None:
     for name in names:
         worker = house.worker(name)
@@ -364,6 +407,7 @@ _COMMANDS: dict[str, Callable[[House, list[str], dict[str, str]], None]] = {
     "delete": _delete,
     "advance": _advance,
     "crash": _crash,
+    "answer": _answer,
     "block": _block,
     "stuck": _stuck,
     "mend": _mend,

@@ -1,0 +1,144 @@
+"""Probes: how a worker is asked whether it has started, whether it serves, and whether it is alive.
+
+    startup     until it has succeeded the others wait; failed too often: the worker is stopped and started again
+    readiness   failing: the worker is not counted, and a rollout waits for it; it is left running
+    liveness    failed too often: the worker is stopped and started again, as after a crash
+
+A probe asks in one way: httpGet, tcpSocket or exec.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from reconciler.resources.meta import NAME_PATTERN, Model
+from reconciler.resources.units import BadValue, Duration, Moment, shown
+
+
+class Kind(StrEnum):
+    """What a probe is for."""
+
+    STARTUP = "startup"
+    READINESS = "readiness"
+    LIVENESS = "liveness"
+
+
+def port_of(value: Any) -> str:
+    """The name of a declared port, or a number as text. Raises BadValue."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return str(value)
+    if isinstance(value, str) and value and not value.isdigit():
+        return value
+    if isinstance(value, str) and value.isdigit() and 1 <= int(value[:6]) <= 65535:
+        return value
+    help = "write the name of one of template.ports, or a number from 1 to 65535"
+    raise BadValue("value", f"expected the name of a port or its number, got {shown(value)}", help)
+
+
+def _as_written(port: str) -> str | int:
+    return int(port) if port.isdigit() else port
+
+
+PortRef = Annotated[
+    str,
+    BeforeValidator(port_of),
+    PlainSerializer(_as_written, when_used="json"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": NAME_PATTERN}, {"type": "integer", "minimum": 1, "maximum": 65535}]}
+    ),
+]
+"""A port's name; a number, which is then the same for all workers, is its decimal digits in the code."""
+
+
+def host_of(value: Any) -> str:
+    """An IP address. Raises BadValue."""
+    try:
+        return str(
+            ipaddress.ip_address("127.0.0.1" if value == "localhost" else value if isinstance(value, str) else "")
+        )
+    except ValueError:
+        help = "write 127.0.0.1, ::1 or the address it listens on: no name server is asked"
+        raise BadValue("value", f"expected an IP address, got {shown(value)}", help) from None
+
+
+def path_of(value: Any) -> str:
+    """The path of a request. Raises BadValue."""
+    if isinstance(value, str) and re.fullmatch(r"/[!-~]{0,4094}", value, re.ASCII):
+        return value
+    help = "begin it with /, and write spaces and letters beyond ASCII as %XX"
+    raise BadValue("value", f"expected the path of a request, got {shown(value)}", help)
+
+
+Host = Annotated[str, BeforeValidator(host_of)]
+HttpPath = Annotated[str, BeforeValidator(path_of), WithJsonSchema({"type": "string", "pattern": "^/[!-~]*$"})]
+
+
+class HttpGet(Model):
+    """Asks by HTTP; a status of 200 to 399 is a success."""
+
+    port: PortRef = Field(description="The name of one of template.ports, or a number.")
+    path: HttpPath = Field(default="/", description="The path, with its query.")
+    host: Host = Field(default="127.0.0.1", description="An IP address.")
+
+
+class TcpSocket(Model):
+    """Asks by connecting; being let in is a success."""
+
+    port: PortRef = Field(description="The name of one of template.ports, or a number.")
+    host: Host = Field(default="127.0.0.1", description="An IP address.")
+
+
+class Exec(Model):
+    """Asks by a command, run as the worker is: same user, directory, environment. Exit code 0 is a success; no shell."""
+
+    command: list[str] = Field(min_length=1, max_length=4096, description="argv; $(NAME) as in the worker's command.")
+
+
+class Probe(Model):
+    """One probe: exactly one way to ask, how often, and how many answers in a row count."""
+
+    http_get: HttpGet | None = Field(default=None, description="By HTTP.")
+    tcp_socket: TcpSocket | None = Field(default=None, description="By connecting.")
+    exec: Exec | None = Field(default=None, description="By a command.")
+    initial_delay_s: Duration = Field(default=0.0, description="After the start, before the first try.")
+    period_s: Duration = Field(default=10.0, description="From one try to the next.")
+    timeout_s: Duration = Field(default=1.0, description="A try that takes longer has failed.")
+    success_threshold: int = Field(default=1, ge=1, le=1000, description="Successes in a row that count.")
+    failure_threshold: int = Field(default=3, ge=1, le=100_000, description="Failures in a row that count.")
+
+
+WAYS = ("http_get", "tcp_socket", "exec")
+
+
+class Probes(Model):
+    """The probes of a worker; without any it is ready as soon as it has been executed."""
+
+    startup: Probe | None = Field(default=None, description="Until it has succeeded the others wait.")
+    readiness: Probe | None = Field(default=None, description="Whether it is counted as ready.")
+    liveness: Probe | None = Field(default=None, description="Whether it is left running.")
+
+    def of(self, kind: Kind) -> Probe | None:
+        """The probe for that."""
+        probe: Probe | None = getattr(self, kind.value)
+        return probe
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return self.startup is not None or self.readiness is not None or self.liveness is not None
+
+
+class Health(Model):
+    """What the probes have found of one start of a worker."""
+
+    instance: str
+    started: bool = Field(default=False, description="The startup probe has succeeded, or there is none.")
+    ready: bool = False
+    ready_since: Moment | None = None
+    dead: str = Field(default="", description="Why it is to be stopped and started again; empty: it is not.")
+    message: str = Field(default="", description="The latest answer, while it is not a good one.")
