@@ -94,7 +94,7 @@ class Exit(TypedDict, total=False):
     signal: int
     core: bool
     failed: list[Any]
-    """[step, errno, text]: step is one of expand, resolve, log, cgroup, fork, chdir, identity, sockets, exec."""
+    """[step, errno, text]: step is one of expand, secret, resolve, log, cgroup, fork, chdir, identity, sockets, exec."""
     unknown: str
     """Why nobody can know how it ended: "reboot", "unseen", "lost"."""
     at_ms: int
