@@ -27,7 +27,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from reconciler.loading.problem import START, Problem, Span, field_path, in_order
+from reconciler.loading.problem import START, Problem, Severity, Span, field_path, in_order
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -120,9 +120,11 @@ class Document:
             value = value[step]
         return value
 
-    def problem(self, span: Span, rule: str, path: Path, message: str, help: str = "") -> Problem:
+    def problem(
+        self, span: Span, rule: str, path: Path, message: str, help: str = "", severity: Severity = "error"
+    ) -> Problem:
         """A finding in this document."""
-        return _problem(self.file, self.lines, span, rule, message, field_path(path), help)
+        return _problem(self.file, self.lines, span, rule, message, field_path(path), help, severity)
 
     def _find(self, path: Path) -> list[tuple[int, int]]:
         """The places along a path, as far as it goes."""
@@ -468,7 +470,14 @@ def _point(event: Any) -> Span:
 
 
 def _problem(
-    file: str, lines: list[str], span: Span, rule: str, message: str, path: str = "", help: str = ""
+    file: str,
+    lines: list[str],
+    span: Span,
+    rule: str,
+    message: str,
+    path: str = "",
+    help: str = "",
+    severity: Severity = "error",
 ) -> Problem:
     line, column, end_column = span
     snippet = lines[line - 1] if line <= len(lines) else ""
@@ -477,7 +486,7 @@ def _problem(
     if end_column < 0:
         end_column = max(column + 1, len(snippet.rstrip()) + 1)
     return Problem(
-        file, line, column, max(end_column, column + 1), rule, _cut(message), _cut(path), _cut(help), snippet
+        file, line, column, max(end_column, column + 1), rule, _cut(message), _cut(path), _cut(help), snippet, severity
     )
 
 

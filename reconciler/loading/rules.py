@@ -37,8 +37,6 @@ class Rule(NamedTuple):
     wrong: str = ""
     """Empty where the fault is not in the text: a file that cannot be read."""
     right: str = ""
-    across: bool = False
-    """Whether it takes other files to see it."""
 
     @property
     def severity(self) -> Severity:
@@ -300,7 +298,6 @@ _SEMANTICS = (
         "Declare the object beside it, or mend the name.",
         wrong="template: {command: [serve]}\nrestart: {ref: steady}",
         right="template: {command: [serve]}\nrestart: {policy: OnFailure}",
-        across=True,
     ),
     Rule(
         "port-clash", Layer.SEMANTICS, "one port for two processes",
@@ -309,7 +306,6 @@ _SEMANTICS = (
         "Choose other ports, write base instead of port, or hold the port with sockets.",
         wrong="replicas: 3\ntemplate: {command: [serve], ports: [{name: http, port: 8000}]}",
         right="replicas: 3\ntemplate: {command: [serve], ports: [{name: http, base: 8000}]}",
-        across=True,
     ),
     Rule(
         "socket", Layer.SEMANTICS, "an address that cannot be listened on, or is held twice",
@@ -317,7 +313,6 @@ _SEMANTICS = (
         "Write 127.0.0.1:8080, [::1]:8080 or /run/web.sock, each once.",
         wrong='template: {command: [serve], sockets: [{name: web, listen: "8080"}]}',
         right='template: {command: [serve], sockets: [{name: web, listen: "127.0.0.1:8080"}]}',
-        across=True,
     ),
     Rule(
         "cleanup", Layer.SEMANTICS, "something to remove that is not one file or socket",
@@ -334,7 +329,6 @@ _SEMANTICS = (
         "apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
         right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}\n---\n"
         "apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web-2}\nspec: {tasks: {}}",
-        across=True,
     ),
 )  # fmt: skip
 
@@ -345,6 +339,83 @@ _LINT = (
         "Remove it, or add an object.",
         wrong="# nothing yet",
         right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+    Rule(
+        "ignore", Layer.LINT, "a comment `# reconciler: ignore[RULE]` that ignores nothing",
+        "A comment that has outlived its reason will one day hide something else. Errors cannot be ignored at all.",
+        "Remove it, or name the rule that the line is warned of.",
+        wrong="replicas: 2  # reconciler: ignore[ephemeral-port]",
+        right="template: {command: [serve], ports: [{name: a, base: 40000}]}  # reconciler: ignore[ephemeral-port]",
+    ),
+    Rule(
+        "hidden-character", Layer.LINT, "a character that nobody sees",
+        "Zero-width and direction marks make text look like something it is not.",
+        "Remove it; where it is meant, write it as an escape in double quotes.",
+        wrong="template: {command: [echo, a\u200bb]}",
+        right='template: {command: [echo, "a\\u200bb"]}',
+    ),
+    Rule(
+        "command-line", Layer.LINT, "a program's name with spaces in it",
+        "command is a list of words, the program first. No shell takes a line apart.",
+        "Make each word an item of its own.",
+        wrong="template: {command: [gunicorn --workers 4]}",
+        right='template: {command: [gunicorn, --workers, "4"]}',
+    ),
+    Rule(
+        "shell-word", Layer.LINT, "a word that only a shell understands",
+        "Pipes, redirections, $NAME and ~ reach the program as they stand.",
+        'Write $(NAME) for a variable, or run a shell: [sh, -c, "a | b"].',
+        wrong='template: {command: [serve, --home, "$HOME"]}',
+        right='template: {command: [serve, --home, "$(HOME)"]}',
+    ),
+    Rule(
+        "background", Layer.LINT, "a program that is told to go into the background",
+        "What goes into the background ends at once for whoever started it, so it is started again and again.",
+        "Leave the option out: keeping it in the background is this program's work.",
+        wrong="template: {command: [redis-server, --daemonize, yes]}",
+        right="template: {command: [redis-server]}",
+    ),
+    Rule(
+        "plain-secret", Layer.LINT, "a secret in plain sight",
+        "Manifests are in repositories, and command lines in the list of processes.",
+        "Keep it in a file that only the process's user can read, and hand over its path.",
+        wrong="template: {command: [serve], env: [{name: API_TOKEN, value: s3cr3t}]}",
+        right="template: {command: [serve], env: [{name: API_TOKEN_FILE, value: /etc/shop/token}]}",
+    ),
+    Rule(
+        "stop-signal", Layer.LINT, "a stop signal that does not ask a program to end",
+        "SIGKILL cannot be caught, so nothing is finished or put away; others end no program, so each is killed later.",
+        "Take SIGTERM, SIGINT or SIGQUIT.",
+        wrong="template: {command: [serve], stop: {signal: SIGKILL}}",
+        right="template: {command: [serve], stop: {signal: SIGTERM}}",
+    ),
+    Rule(
+        "ephemeral-port", Layer.LINT, "a port that the kernel may hand to somebody else",
+        "Outgoing connections get ports from 32768 to 60999: the port may be taken just when a worker starts again.",
+        "Take one below 32768.",
+        wrong="template: {command: [serve], ports: [{name: http, base: 40000}]}",
+        right="template: {command: [serve], ports: [{name: http, base: 9000}]}",
+    ),
+    Rule(
+        "no-effect", Layer.LINT, "a field that changes nothing where it stands",
+        "Somebody will believe that it does.",
+        "Remove it, or change what makes it idle.",
+        wrong="restart: {policy: Never, maxRestarts: 3}",
+        right="restart: {policy: OnFailure, maxRestarts: 3}",
+    ),
+    Rule(
+        "decimal-size", Layer.LINT, "a size in powers of 1000",
+        "1G is 10^9 bytes, 7 % less than 1Gi, which is what memory is counted in.",
+        "Write Ki, Mi, Gi.",
+        wrong="template: {command: [serve], logs: {maxSize: 10M}}",
+        right="template: {command: [serve], logs: {maxSize: 10Mi}}",
+    ),
+    Rule(
+        "leading-zero", Layer.LINT, "a number that looks octal and is not",
+        "In YAML 1.2 010 is ten; older readers took it for eight.",
+        "Write it without the zero, or with 0o.",
+        wrong="replicas: 010",
+        right="replicas: 10",
     ),
 )  # fmt: skip
 

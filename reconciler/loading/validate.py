@@ -11,11 +11,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from reconciler.loading import lint
 from reconciler.loading.dependencies import circles
+from reconciler.loading.ignore import without_ignored
 from reconciler.loading.parse import MAX_PROBLEMS, Document, SourceFile, parse
 from reconciler.loading.problem import START, Problem, Span, has_errors, in_order, render_concise, render_full
 from reconciler.resources.check import Address, address, findings, references
@@ -73,9 +76,12 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "", know
             line, column, end_column = START
             message, help = "the file holds no objects", "remove it, or add an object"
             found.append(Problem(file.path, line, column, end_column, "empty", message, help=help, severity="warning"))
-        problems += found[: MAX_PROBLEMS + 1]
+        if parsed.documents and not has_errors(found):
+            found += lint.of_file(file, parsed.documents[0].lines)
+        # errors first: a hundred warnings must not push one out
+        problems += sorted(found, key=lambda problem: problem.severity)[: MAX_PROBLEMS + 1]
     problems += _across(loaded) + _dangling(loaded, named)
-    return LoadResult(tuple(item.object for item in loaded), in_order(problems))
+    return LoadResult(tuple(item.object for item in loaded), in_order(without_ignored(files, problems)))
 
 
 def _object(document: Document, problems: list[Problem], source: str, revision: str) -> Object | None:
@@ -101,6 +107,10 @@ def _object(document: Document, problems: list[Problem], source: str, revision: 
     problems += found
     if obj is None or found:
         return None
+    for item in lint.of_document(document):
+        warning = document.problem(document.best_span(item.path), *item, severity="warning")
+        # reports and logs go further than the file: the line with a secret stays where it is
+        problems.append(replace(warning, snippet="") if item.rule == "plain-secret" else warning)
     origin = Origin(path=_below(document.file, source), line=document.line, revision=revision, source=source)
     return obj.changed(metadata=obj.metadata.changed(source=origin))
 
@@ -238,7 +248,7 @@ def _mend(document: Document, path: tuple[str | int, ...], expected: str, value:
     if expected == "a whole number" and isinstance(value, str):
         return f"write it as a number: {key}{value if re.fullmatch('[0-9]{1,9}', value) else 3}"
     if expected == "a list" and isinstance(value, str) and re.fullmatch(r"[\w./= -]{1,60}", value):
-        return f"write it as a list: {key}[{', '.join(value.split())}]"
+        return f"write it as a list: {key}{lint.flow_list(value.split())}"
     if expected == "a list":
         return "write one item a line, each after '- '"
     return ""
