@@ -252,6 +252,18 @@ class Client:
         """Begins to end the daemon."""
         self._json("POST", _path("shutdown"), body={"keepWorkers": keep_workers, "hurry": hurry})
 
+    def sync_source(self, name: str, confirm: bool = False) -> dict[str, Any]:
+        """Has one source looked at; how it is after that."""
+        return self._json("POST", _path("sources", name, "sync"), body={"confirm": confirm})
+
+    def suspend_source(self, name: str, reason: str = "") -> dict[str, Any]:
+        """Nothing of it is applied or pruned until it is resumed."""
+        return self._json("POST", _path("sources", name, "suspend"), body={"reason": reason})
+
+    def resume_source(self, name: str) -> dict[str, Any]:
+        """Keeps it applied again."""
+        return self._json("POST", _path("sources", name, "resume"), body={})
+
     def rescan(self) -> None:
         """Has the sources looked at now."""
         self._json("POST", _path("rescan"), body={})

@@ -47,7 +47,7 @@ from reconciler.runtime.loop import Loop
 from reconciler.runtime.operations import Operations
 from reconciler.runtime.probes import Prober
 from reconciler.runtime.rotation import Rotation
-from reconciler.runtime.sources import DirectorySource
+from reconciler.runtime.sources import DirectorySource, forget_others
 from reconciler.store.base import Store, StoreFull, TaskRecord
 from reconciler.store.sqlite import SqliteStore
 
@@ -120,6 +120,7 @@ class Controller:
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
         self._prober.look_at_all()
+        forget_others(self.store, [source.root for source in self.sources])
         async with asyncio.TaskGroup() as group:
             group.create_task(self._serve())
             group.create_task(self._rotation.run())

@@ -35,7 +35,20 @@ class Source(Protocol):
     """A directory of manifests that the daemon keeps applied."""
 
     root: str
+    name: str
     prune: bool
+
+    def rescan(self) -> None:
+        """Looks soon, also when its content is unchanged."""
+        ...
+
+    async def sync(self, confirm: bool = False) -> None:
+        """Looks now. `confirm`: what was refused at the last look may be done. Raises Refused while it is suspended."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """As `status` shows it."""
+        ...
 
 
 class Daemon(Protocol):

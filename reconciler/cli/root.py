@@ -27,6 +27,7 @@ VERBS = {
     "scale": "objects",
     "signal": "operate",
     "start": "operate",
+    "source": "source",
     "status": "status",
     "stop": "operate",
     "submit": "tasks",

@@ -71,6 +71,11 @@ def apply(
     decisions = decide(store, objects, source, prune, now, read)
     if not confirmed and (why := refusal(store, decisions, source)):
         raise Refused(why, "delete them by name if that is meant")
+    return stage(store, decisions, actor, now)
+
+
+def stage(store: Store, decisions: Sequence[Decision], actor: str, now: datetime) -> list[Applied]:
+    """Does what was decided; nothing may have changed in the store since."""
     for decision in decisions:
         _stage(store, decision, actor, now)
     return [decision.applied for decision in decisions]

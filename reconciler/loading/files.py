@@ -13,8 +13,10 @@ not be read is a Problem of its own, never an absence: a source that cannot be r
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import signal
 import stat
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +25,8 @@ from reconciler.loading.parse import MAX_BYTES, SourceFile
 from reconciler.loading.problem import START, Problem, Severity, has_errors, in_order
 
 SUFFIXES = (".yaml", ".yml")
+MAX_SCAN_BYTES = 64 << 20
+"""Of all files together."""
 _LEFTOVERS = ("~", ".swp", ".tmp")
 
 
@@ -32,6 +36,10 @@ class Scan(NamedTuple):
     files: tuple[SourceFile, ...]
     problems: tuple[Problem, ...]
     digest: str
+    written: tuple[str, ...] = ()
+    """Files that somebody has open for writing; only `scan_still` looks for them."""
+    changed_ns: int = 0
+    """When an inode of them changed last, nanoseconds since 1970."""
 
     @property
     def complete(self) -> bool:
@@ -47,21 +55,45 @@ class _Unread(Exception):
         self.rule, self.message, self.help = rule, message, help
 
 
+class _Found:
+    """What a scan has come upon so far."""
+
+    def __init__(self, leases: bool) -> None:
+        self.real_root = ""
+        self.files: list[SourceFile] = []
+        self.problems: list[Problem] = []
+        self.written: list[str] = []
+        self.changed_ns = 0
+        self.left_bytes = MAX_SCAN_BYTES
+        self.leases = leases
+
+
 def scan(root: str) -> Scan:
     """Every manifest of a directory tree, or the one file that `root` is."""
-    files: list[SourceFile] = []
-    problems: list[Problem] = []
+    return _scan(root, leases=False)
+
+
+def scan_still(root: str) -> Scan:
+    """As `scan`, and says which files are being written, as far as the kernel tells us: by a lease on each."""
+    return _scan(root, leases=True)
+
+
+def _scan(root: str, leases: bool) -> Scan:
+    found = _Found(leases)
     try:
-        found = os.stat(root)
+        mode = os.stat(root).st_mode
+        found.real_root = os.path.realpath(root)
     except (OSError, ValueError) as error:
-        problems.append(_problem(root, "source", _reason(error), "give a directory with manifests, or one manifest"))
+        help = "give a directory with manifests, or one manifest"
+        found.problems.append(_problem(root, "source", _reason(error), help))
     else:
-        if stat.S_ISDIR(found.st_mode):
-            _walk(root, files, problems)
+        if stat.S_ISDIR(mode):
+            _walk(root, found)
         else:
-            _take(root, os.path.realpath(root), files, problems)
-    files.sort()
-    return Scan(tuple(files), in_order(problems), digest(files, root, problems))
+            _take(root, os.path.realpath(root), found)
+    files = sorted(found.files)
+    whole = digest(files, root, found.problems)
+    return Scan(tuple(files), in_order(found.problems), whole, tuple(found.written), found.changed_ns)
 
 
 def digest(files: Sequence[SourceFile], root: str = "", problems: Sequence[Problem] = ()) -> str:
@@ -80,8 +112,7 @@ def _add(sha: hashlib._Hash, path: bytes, content: bytes) -> None:
     sha.update(content)
 
 
-def _walk(root: str, files: list[SourceFile], problems: list[Problem]) -> None:
-    real_root = os.path.realpath(root)
+def _walk(root: str, found: _Found) -> None:
     pending = [root]
     while pending:
         directory = pending.pop()
@@ -89,60 +120,65 @@ def _walk(root: str, files: list[SourceFile], problems: list[Problem]) -> None:
             with os.scandir(directory) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            problems.append(_problem(directory, "unreadable", _reason(error)))
+            found.problems.append(_problem(directory, "unreadable", _reason(error)))
             continue
         for entry in listed:
             if entry.name.startswith(".") or entry.name.endswith(_LEFTOVERS):
                 continue
             if entry.is_symlink():
-                _take_link(entry, real_root, files, problems)
+                _take_link(entry, found)
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)
             elif entry.name.endswith(SUFFIXES):
-                _take(entry.path, entry.path, files, problems)
+                _take(entry.path, entry.path, found)
 
 
-def _take_link(entry: os.DirEntry[str], real_root: str, files: list[SourceFile], problems: list[Problem]) -> None:
+def _take_link(entry: os.DirEntry[str], found: _Found) -> None:
     """Follows a symlink to a regular file inside the root."""
     try:
         target = os.path.realpath(entry.path, strict=True)
         is_dir = os.path.isdir(target)
     except OSError as error:
         if entry.name.endswith(SUFFIXES):
-            problems.append(_problem(entry.path, "symlink", _reason(error), "mend or remove the link"))
+            found.problems.append(_problem(entry.path, "symlink", _reason(error), "mend or remove the link"))
         return
     if is_dir:
         message = "a link to a directory is not followed"
-        problems.append(_problem(entry.path, "symlink", message, "give the directory itself", "warning"))
+        found.problems.append(_problem(entry.path, "symlink", message, "give the directory itself", "warning"))
     elif entry.name.endswith(SUFFIXES):
-        if os.path.commonpath((real_root, target)) != real_root:
-            message = "the link leaves the source"
-            problems.append(_problem(entry.path, "symlink", message, "copy the file into it"))
+        if _is_below(target, found.real_root):
+            _take(entry.path, target, found)
         else:
-            _take(entry.path, target, files, problems)
+            message = "the link leaves the source"
+            found.problems.append(_problem(entry.path, "symlink", message, "copy the file into it"))
 
 
-def _take(shown: str, path: str, files: list[SourceFile], problems: list[Problem]) -> None:
+def _take(shown: str, path: str, found: _Found) -> None:
     try:
         shown.encode()
     except UnicodeEncodeError:
-        problems.append(_problem(shown, "encoding", "the file's name is not UTF-8", "rename it"))
+        found.problems.append(_problem(shown, "encoding", "the file's name is not UTF-8", "rename it"))
         return
     try:
-        files.append(SourceFile(shown, _read(path)))
+        found.files.append(SourceFile(shown, _read(shown, path, found)))
     except _Unread as unread:
-        problems.append(_problem(shown, unread.rule, unread.message, unread.help))
+        found.problems.append(_problem(shown, unread.rule, unread.message, unread.help))
     except OSError as error:
-        problems.append(_problem(shown, "unreadable", _reason(error)))
+        found.problems.append(_problem(shown, "unreadable", _reason(error)))
 
 
-def _read(path: str) -> bytes:
+def _read(shown: str, path: str, scan: _Found) -> bytes:
     """The content of a regular file. Raises _Unread and OSError; never waits for a writer."""
     _require_regular(os.lstat(path).st_mode)  # before opening, for opening a device may do something
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
         _require_regular(found.st_mode)
+        # of what was opened, not of its name: a directory on the way may have become a link since it was looked at
+        if not _is_below(os.readlink(f"/proc/self/fd/{fd}"), scan.real_root):
+            raise _Unread("symlink", "the link leaves the source", "copy the file into it")
+        if scan.leases and _is_written(fd):
+            scan.written.append(shown)
         parts: list[bytes] = []
         left = MAX_BYTES + 1
         if found.st_size < left:
@@ -156,7 +192,27 @@ def _read(path: str) -> bytes:
         raise _Unread(
             "limit", f"the file has {size} bytes; at most {MAX_BYTES} are read", "split it into several files"
         )
+    scan.left_bytes -= size
+    if scan.left_bytes < 0:
+        raise _Unread("limit", f"more than {MAX_SCAN_BYTES} bytes in all", "give a directory of manifests only")
+    scan.changed_ns = max(scan.changed_ns, found.st_ctime_ns)
     return b"".join(parts)
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or os.path.commonpath((root, path)) == root
+
+
+def _is_written(fd: int) -> bool:
+    """Whether somebody has it open for writing. A lease is had only when nobody has, and given back at once."""
+    try:
+        # who opens it for writing in this very moment makes the kernel send this signal, which does nothing, not SIGIO
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN  # others: not our file, or a file system without leases
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def _require_regular(mode: int) -> None:

@@ -18,6 +18,10 @@ from reconciler.resources.pool import Pool
 FEWEST = 3
 """Fewer than these are pruned without a question."""
 
+RETRIES = 5
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 180.0
+
 
 def prune_refusal(gone: Sequence[Key], own: int, source: str, replaced: bool = False) -> str:
     """Why these objects, of the `own` that the source has declared, are not pruned; empty when they may be.
@@ -37,3 +41,10 @@ def deserves_second_look(old: Object | None, new: Object) -> bool:
     if not isinstance(old, Pool) or not isinstance(new, Pool):
         return False
     return 2 * new.spec.replicas < old.spec.replicas
+
+
+def retry_s(failures: int, for_ever: bool = False) -> float | None:
+    """Seconds until what could not be applied `failures` times is tried again; None: not before its content changes."""
+    if failures > RETRIES and not for_ever:
+        return None
+    return float(min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 10), LONGEST_RETRY_S))

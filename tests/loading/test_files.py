@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from reconciler.loading.files import Scan, scan
+from reconciler.loading.files import Scan, scan, scan_still
 from reconciler.loading.parse import MAX_BYTES
 
 
@@ -200,3 +201,85 @@ def test_a_file_name_that_is_not_utf_8_is_an_error_that_can_be_shown(tmp_path: P
 
     assert rules(result) == ["encoding"]
     assert result.files == ()
+
+
+def test_fault_M32_forty_links_in_a_row_are_followed_or_said_and_the_others_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "plain.yaml")
+    write(tmp_path / "end.txt")
+    for number in range(60):
+        (tmp_path / f"l{number}.link").symlink_to(f"l{number - 1}.link" if number else "end.txt")
+    (tmp_path / "short.yaml").symlink_to("l9.link")
+    (tmp_path / "long.yaml").symlink_to("l59.link")
+
+    result = scan(str(tmp_path))
+
+    assert {"plain.yaml", "short.yaml"} <= set(found(result, tmp_path))
+    assert len(result.files) + len(result.problems) == 3, "each is read, or said to be no file"
+
+
+def test_a_directory_that_becomes_a_link_between_two_steps_of_a_scan_lets_nothing_in_from_outside(
+    tmp_path: Path,
+) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    write(outside / "secret.yaml", "password: x\n")
+    write(root / "sub" / "secret.yaml", "a: 1\n")
+    write(root / "link.txt")
+    (root / "by-link.yaml").symlink_to("sub/secret.yaml")
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            os.rename(root / "sub", root / "kept")
+            os.symlink(outside, root / "sub")
+            os.unlink(root / "sub")
+            os.rename(root / "kept", root / "sub")
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(300):
+            assert b"password: x\n" not in found(scan(str(root)), root).values()
+    finally:
+        stop.set()
+        swapping.join()
+
+
+def test_a_tree_that_is_too_much_in_all_is_said_and_not_kept_in_memory(tmp_path: Path) -> None:
+    for number in range(66):
+        path = write(tmp_path / f"{number:02}.yaml", "")
+        os.truncate(path, 1 << 20)
+
+    result = scan(str(tmp_path))
+
+    assert rules(result) == ["limit", "limit"]
+    assert len(result.files) == 64
+
+
+def test_fault_M2_a_file_that_is_open_for_writing_is_named_and_one_that_is_only_read_is_not(tmp_path: Path) -> None:
+    write(tmp_path / "read.yaml")
+    path = write(tmp_path / "written.yaml")
+    with open(tmp_path / "read.yaml"), open(path, "a"):
+        assert scan_still(str(tmp_path)).written == (str(path),)
+    assert scan_still(str(tmp_path)).written == ()
+    assert scan(str(tmp_path)).digest == scan_still(str(tmp_path)).digest
+
+
+def test_looking_for_writers_harms_neither_them_nor_us(tmp_path: Path) -> None:
+    path = write(tmp_path / "busy.yaml")
+    stop = threading.Event()
+    opened = []
+
+    def save() -> None:
+        while not stop.is_set():
+            with open(path, "a"):
+                opened.append(1)
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    try:
+        for _ in range(2000):
+            scan_still(str(tmp_path))
+    finally:
+        stop.set()
+        saving.join()
+    assert opened

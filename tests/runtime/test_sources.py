@@ -25,17 +25,26 @@ spec: {replicas: %d, template: {command: [serve]}}
 class Place:
     """A source over a store in memory, running."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: MemoryStore | None = None, **options: Any) -> None:
         self.root = root
         clock = SystemClock()
-        self.store = MemoryStore(clock.now)
-        self.source = DirectorySource(str(root), False, self.store, clock, self.committed)
+        self.store = store or MemoryStore(clock.now)
+        prune = options.pop("prune", False)
+        self.source = DirectorySource(str(root), prune, self.store, clock, self.committed, **options)
 
     def committed(self) -> asyncio.Future[None]:
         self.store.commit()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    def pools(self) -> list[str]:
+        """Those that nobody has asked to be gone."""
+        return [pool.name for pool in self.store.all(Pool) if pool.metadata.deleted_at is None]
+
+    def generation(self) -> int:
+        pool = self.store.get(Pool, "web")
+        return 0 if pool is None else pool.metadata.generation
 
     def replicas(self) -> int | None:
         pool = self.store.get(Pool, "web")
@@ -47,9 +56,9 @@ class Place:
                 await asyncio.sleep(0.02)
 
 
-def story(root: Path, tell: Callable[[Place], Awaitable[None]]) -> None:
+def story(root: Path, tell: Callable[[Place], Awaitable[None]], **options: Any) -> None:
     async def run() -> None:
-        place = Place(root)
+        place = Place(root, **options)
         task = asyncio.create_task(_run(place.source.run()))
         try:
             await place.source.first.wait()
