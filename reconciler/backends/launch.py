@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import re
 import signal as signals
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.backends.base import Host
-from reconciler.backends.secrets import SecretError
+from reconciler.backends.base import Account, Host
 from reconciler.errors import Terminal
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Message
+from reconciler.resources.limits import Enforcement
 from reconciler.resources.pool import Template
 from reconciler.resources.worker import Worker
 
@@ -40,17 +40,13 @@ class StartError(Terminal):
         self.step, self.errno = step, errno
 
 
-def expand(text: str, variables: Mapping[str, str], secret: Collection[str] = ()) -> str:
-    """Replaces $(NAME); $$ is a dollar. Raises StartError for a name that is not in the environment, or is a secret."""
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Replaces $(NAME); $$ is a dollar. Raises StartError for a name that is not in the environment."""
 
     def value(found: re.Match[str]) -> str:
         name = found.group(1)
         if name is None:
             return "$"
-        if name in secret:
-            raise StartError(
-                "secret", 0, f"$({name}) is a secret: command lines and names of files are open to everybody"
-            )
         if name not in variables:
             raise StartError("expand", 0, f"$({name}) is no variable of the process's environment")
         return variables[name]
@@ -99,9 +95,9 @@ class Starts:
 
     def worker(self, pool: str, worker: Worker, instance: str, template_hash: str, template: Template) -> list[Message]:
         """What to send for one start of a worker. Raises StartError."""
-        base, variables, secret = self._variables(pool, worker, instance, template)
+        base, variables = self._variables(pool, worker, instance, template)
         everything = base | variables
-        argv = [expand(word, everything, secret) for word in template.command]
+        argv = [expand(word, everything) for word in template.command]
         id_, messages = self._register(pool, template, template_hash, base, None)
         key = worker_key(worker.name)
         messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
@@ -114,9 +110,9 @@ class Starts:
 
         Its RECONCILER_INSTANCE is its own, for by that the launcher finds what it leaves behind.
         """
-        base, variables, secret = self._variables(pool, worker, worker.status.instance, template)
+        base, variables = self._variables(pool, worker, worker.status.instance, template)
         everything = base | variables
-        argv = [expand(word, everything, secret) for word in command]
+        argv = [expand(word, everything) for word in command]
         plain = template.changed(sockets=[], stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0))
         id_, messages = self._register(pool, plain, worker.status.template_hash + _BESIDE, base, None)
         own = {**variables, "RECONCILER_INSTANCE": instance}
@@ -125,21 +121,14 @@ class Starts:
 
     def files(self, pool: str, worker: Worker, template: Template, files: Sequence[str]) -> list[str]:
         """Declared files of a worker with its variables in them. Raises StartError."""
-        # nothing secret can be part of a name: what a secret's file holds by now does not matter
-        open_ = template.changed(env_from=None)
-        base, variables, secret = self._variables(pool, worker, worker.status.instance, open_, secrets=False)
+        base, variables = self._variables(pool, worker, worker.status.instance, template)
         everything = base | variables
-        return [expand(path, everything, secret) for path in files]
-
-    def environment(self, pool: str, worker: Worker, template: Template) -> dict[str, str]:
-        """What its latest start had in its environment, secrets as they are now. Raises StartError."""
-        base, variables, _ = self._variables(pool, worker, worker.status.instance, template)
-        return base | variables
+        return [expand(path, everything) for path in files]
 
     def _variables(
-        self, pool: str, worker: Worker, instance: str, template: Template, secrets: bool = True
-    ) -> tuple[dict[str, str], dict[str, str], set[str]]:
-        """What all workers of the template have in their environment, what this one has, and which of it is secret."""
+        self, pool: str, worker: Worker, instance: str, template: Template
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """What all workers of the template have in their environment, and what this one has."""
         base = self._environment(pool, template)
         variables = {
             "RECONCILER_ORDINAL": str(worker.spec.ordinal),
@@ -150,13 +139,13 @@ class Starts:
             if index == 0:
                 variables["PORT"] = str(number)
             variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
-        secret = self._declare(template, base, variables, secrets)
-        return base, variables, secret
+        _declare(template, base, variables)
+        return base, variables
 
     def lane(self, pool: str, slots: int, template: Template, template_hash: str) -> list[Message]:
         """What to send so that the launcher knows a task pool's slots and template; nothing when it does. Raises StartError."""
         base = self._environment(pool, template)
-        self._declare(template, base, base)
+        _declare(template, base, base)
         id_, messages = self._register(pool, template, template_hash, base, pool)
         if self._lanes.get(pool) != (slots, id_):
             self._lanes[pool] = (slots, id_)
@@ -205,42 +194,22 @@ class Starts:
             "RECONCILER_POOL": pool,
         }
 
-    def _declare(
-        self, template: Template, base: Mapping[str, str], into: dict[str, str], secrets: bool = True
-    ) -> set[str]:
-        """Adds the template's variables, each of which may use those before it; returns the names of what is secret.
-
-        Without `secrets` those are left out. Raises StartError.
-        """
-        secret: set[str] = set()
+    def _groups(self, template: Template, account: Account) -> tuple[int | None, list[int] | None]:
+        """Its group and further groups; None: as they are, or as the account has them."""
         try:
-            for source in template.env_from or ():
-                found = self._host.secret_variables(source.file)
-                reserved = next((name for name in found if name.startswith("RECONCILER_")), None)
-                if reserved is not None:
-                    raise StartError("secret", 0, f"{source.file} sets {reserved}, which the reconciler sets")
-                into.update(found)
-                secret.update(found)
-            for variable in template.env:
-                if variable.value_from is None:
-                    text = variable.value or ""
-                    if _refers(text, secret):
-                        secret.add(variable.name)
-                    if secrets or variable.name not in secret:
-                        into[variable.name] = expand(text, {**base, **into})
-                else:
-                    secret.add(variable.name)
-                    if secrets:
-                        into[variable.name] = self._host.secret(variable.value_from)
-        except SecretError as error:
-            raise StartError("secret", error.errno, error.text) from None
-        return secret
+            gid = account.gid if template.group is None else self._host.group(template.group)
+            groups = account.groups if template.groups is None else [self._host.group(name) for name in template.groups]
+        except LookupError as error:
+            raise StartError("identity", 0, f"there is no such group on this machine ({error})") from None
+        return gid, groups
 
     def _register(
         self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
     ) -> tuple[str, list[Message]]:
         id_ = _template_id(pool, template_hash)
         account = self._host.account(template.user)
+        gid, groups = self._groups(template, account)
+        limits = _limits(template)
         sockets = [socket_name(pool, socket.name) for socket in template.sockets]
         fields = protocol.Template(
             id=id_,
@@ -248,13 +217,15 @@ class Starts:
             env=env,
             cwd=template.working_dir,
             uid=account.uid,
-            gid=account.gid,
-            groups=account.groups,
+            gid=gid,
+            groups=groups,
+            umask=int(template.umask or "0022", 8),
             sockets=sockets,
             stop_signal=signals.Signals[template.stop.signal].value,
             grace_ms=round(template.stop.grace_period_s * 1000),
             lane=lane,
-            contain=lane is None,
+            contain=lane is None or bool(limits),
+            limits=limits,
         )._asdict()
         if self._registered.get(id_) == fields:
             return id_, []
@@ -266,5 +237,30 @@ class Starts:
         return id_, messages
 
 
-def _refers(text: str, names: Collection[str]) -> bool:
-    return any(found.group(1) in names for found in _VARIABLE.finditer(text))
+def _limits(template: Template) -> dict[str, Any]:
+    """What is asked for, as the launcher's Limits; empty when nothing is, and then the start is a fast one."""
+    resources, sandbox = template.resources, template.sandbox
+    asked = protocol.Limits(
+        nice=template.nice,
+        rlimits=template.rlimits.numbers(),
+        memory_bytes=resources.limits.memory_bytes,
+        cpu_milli=resources.limits.cpu_milli,
+        cpu_weight=resources.cpu_weight,
+        pids=resources.limits.pids,
+        required=resources.enforcement is Enforcement.REQUIRED,
+        no_new_privileges=sandbox.no_new_privileges,
+        read_write_paths=sandbox.read_write_paths,
+        private_tmp=sandbox.private_tmp,
+    )
+    nothing = protocol.Limits(required=asked.required)
+    return (
+        {}
+        if asked == nothing
+        else {name: value for name, value in asked._asdict().items() if value != protocol.Limits._field_defaults[name]}
+    )
+
+
+def _declare(template: Template, base: Mapping[str, str], into: dict[str, str]) -> None:
+    """Adds the template's variables; each may use those before it."""
+    for variable in template.env:
+        into[variable.name] = expand(variable.value, {**base, **into})

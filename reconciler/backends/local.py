@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import pwd
 import socket
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from reconciler.backends import logs, secrets
+from reconciler.backends import logs
 from reconciler.backends.base import Account
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Decoder, FrameError, Message
-from reconciler.resources.environment import ValueFrom
 
 _READ_BYTES = 1 << 16
 
@@ -103,9 +103,8 @@ class SocketLink:
 class LocalHost:
     """Accounts, ports and files of this machine."""
 
-    def __init__(self, log_directory: str, environ: Mapping[str, str] = os.environ) -> None:
-        self.path = environ.get("PATH", os.defpath)
-        self._environ = environ
+    def __init__(self, log_directory: str) -> None:
+        self.path = os.environ.get("PATH", os.defpath)
         self._logs = log_directory
         self._accounts: dict[str | None, Account] = {}
 
@@ -116,13 +115,9 @@ class LocalHost:
             found = self._accounts[user] = _account(user)
         return found
 
-    def secret(self, reference: ValueFrom) -> str:
-        """What a manifest only names. Raises SecretError."""
-        return secrets.value(reference, self._environ)
-
-    def secret_variables(self, path: str) -> dict[str, str]:
-        """A file of NAME=value lines. Raises SecretError."""
-        return secrets.file_of_variables(path)
+    def group(self, name: str) -> int:
+        """The number of a group. Raises LookupError if there is none of that name."""
+        return grp.getgrnam(name).gr_gid
 
     def free_port(self) -> int:
         """A TCP port nobody listens on now."""

@@ -231,7 +231,7 @@ def words(end: LastExit) -> str:
             return f"an end that nobody saw{f' ({end.message})' if end.message else ''}"
     if end.signal is not None:
         return end.signal if end.reason in (Reason.SIGNALLED, Reason.STOPPED) else f"{end.signal} ({end.reason})"
-    return f"exit code {end.code}"
+    return f"exit code {end.code}" + (f" ({end.reason})" if end.reason is Reason.OOM_KILLED else "")
 
 
 def brief(end: LastExit) -> str:

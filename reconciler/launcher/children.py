@@ -21,10 +21,11 @@ from reconciler.crash import crash_point
 
 from . import adoption, system
 from .containment import Trees
+from .failure import StartFailed
 from .logs import Logs
 from .machine import Child, Machine, Request, S
 from .protocol import Exit
-from .system import Prepared, Starter, StartFailed
+from .system import Prepared, Starter
 from .tasklogs import TaskLogs
 from .timers import Timers, now
 from .wires import complain
@@ -107,6 +108,9 @@ class Children:
             how["log_bytes"] = self._logs.spare_bytes(child.spare)
         elif child.log is not None:
             how["log_bytes"] = self._logs.size_bytes(child.log)
+        oom = self._trees.limited.oom_kills(child.instance)
+        if oom:
+            how["oom"] = oom
         self._machine.exited(child, how)
 
     def reap(self, child: Child) -> None:
@@ -182,6 +186,10 @@ class Children:
 
     # -- starts ------------------------------------------------------------------------------------------------------
 
+    def lacking(self, prepared: Prepared) -> dict[str, str]:
+        """Limits of a template that this machine cannot enforce, and why."""
+        return self._trees.limited.lacking(prepared.limits)
+
     def start(self, begun: list[Child], behind: int, closing: bool) -> None:
         """Starts those, and those that are tried again; `behind`: the errno for which their intents are not in the journal."""
         retries, self._retries = self._retries, []
@@ -213,7 +221,8 @@ class Children:
             argv = prepared.argv if request.argv is None else [system.encode(word) for word in request.argv]
             env = prepared.environment(_variables(child, request.env))
             sockets = self._passed(prepared) if prepared.template.sockets else ()
-            pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets)
+            join = self._trees.limited.prepare(child.instance, prepared.limits) if prepared.template.limits else ()
+            pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets, join)
         except ValueError as error:  # text that is none
             self._failed(child, StartFailed("exec", errno.EINVAL, str(error)))
             return
@@ -249,6 +258,7 @@ class Children:
     def _failed(self, child: Child, failure: StartFailed) -> None:
         self._exited(child, Exit(failed=[failure.step, failure.errno, failure.text]))
         self._task_logs.settle(child, reuse=True)
+        self._trees.limited.remove(child.instance)
         if child.contain:
             self._machine.emptied(child, 0)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from . import system
+from .cgroups import Cgroups
 from .machine import Child
 
 
@@ -44,6 +45,7 @@ class Trees:
     def __init__(self, state_dir: str, complain: Callable[[str], None], use_cgroup: bool = True) -> None:
         self._complain = complain
         self._parent = _parent_cgroup(state_dir) if use_cgroup else None
+        self.limited = Cgroups(state_dir, complain, use_cgroup)
         self._left: dict[str, _Left] = {}
         self._children = system.OwnChildren()
 
@@ -54,8 +56,8 @@ class Trees:
     def enter(self, child: Child) -> None:
         """Puts a new process into a cgroup of its own; without one it is told by group, session and token only."""
         leaf = self._leaf(child)
-        if leaf is None:
-            return
+        if leaf is None or leaf == self.limited.unified(child.instance):
+            return  # with limits it has gone there itself
         try:
             os.makedirs(leaf, 0o755)  # the parent too, should somebody have tidied it away
             _write(leaf + "/cgroup.procs", b"%d" % child.pid)
@@ -102,6 +104,7 @@ class Trees:
         gone = [left for instance, left in self._left.items() if instance not in busy]
         for left in gone:
             del self._left[left.child.instance]
+            self.limited.remove(left.child.instance)
         return [(left.child, len(left.escaped)) for left in gone]
 
     def stuck(self, after_s: float) -> list[Child]:
@@ -113,7 +116,8 @@ class Trees:
         return [left.child for left in found]
 
     def close(self) -> None:
-        """Takes the parent cgroup away when nothing is in it."""
+        """Takes the parent cgroups away when nothing is in them."""
+        self.limited.close()
         if self._parent is not None:
             try:
                 os.rmdir(self._parent)
@@ -209,8 +213,11 @@ class Trees:
         return False
 
     def _leaf(self, child: Child) -> str | None:
-        if self._parent is None or not child.contain:
+        if not child.contain:
             return None
+        limited = self.limited.unified(child.instance)
+        if limited is not None or self._parent is None:
+            return limited
         # never from a name: it would have to be checked for every meaning that a path can have
         return f"{self._parent}/{blake2b(system.encode(child.instance), digest_size=12).hexdigest()}"
 

@@ -17,10 +17,11 @@ from typing import Any
 from reconciler import crash
 
 from . import system
+from .failure import StartFailed
 from .machine import Child, failures_after, restart_delay_s
 from .protocol import FrameError, Message
 from .state import ApiSocket, Refused
-from .system import Starter, StartFailed
+from .system import Starter
 from .timers import Timers, now
 from .wires import Channel, complain
 

@@ -380,14 +380,18 @@ class Machine:
             self._look_at(name, lane)
         self._said.clear()
 
-    def listing(self) -> Iterator[list[Message]]:
-        """The answer to "list", in frames; the last one holds the children, so that with it the answer is whole."""
+    def listing(self, boottime_ms: int, wall_ms: int) -> Iterator[list[Message]]:
+        """The answer to "list", in frames; the last one holds the children, so that with it the answer is whole.
+
+        When each began is told on the wall clock as it stands now: it may have been set since.
+        """
+        boot_ms = wall_ms - boottime_ms
         rows = [(c.seq, c.key, c.instance, c.exit) for c in self._unacked]
         while len(rows) > ROWS_PER_FRAME:
             yield [("exited", rows[:ROWS_PER_FRAME])]
             del rows[:ROWS_PER_FRAME]
         children = [
-            (c.key, c.instance, c.pid, c.started_ms, c.slot, c.adopted, _STATE_WORD[c.state])
+            (c.key, c.instance, c.pid, boot_ms + c.at_ms, c.slot, c.adopted, _STATE_WORD[c.state])
             for c in self._held.values()
             if c.state in _STATE_WORD
         ]

@@ -217,7 +217,7 @@ class Launcher:
     def _about(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(), "startedAt": self._started_ms, "bootId": self._boot_id,
-            "controllerRestarts": self._keeper.restarts, "containment": self._trees.word, "api": self._api.path,
+            "controllerRestarts": self._keeper.restarts, "containment": self._trees.word, "limits": self._trees.limited.about(), "api": self._api.path,
         }  # fmt: skip
 
     def _controller_ended(self) -> None:

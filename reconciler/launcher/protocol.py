@@ -21,12 +21,14 @@
       ["finish", code]                                   end the launcher with this exit code; what runs keeps running
 
     launcher -> controller
-      ["hello", version, {pid, startedAt, bootId, controllerRestarts, containment, api}]
+      ["hello", version, {pid, startedAt, bootId, controllerRestarts, containment, limits, api}]
       ["children", [[key, instance, pid, started_ms, slot, adopted, state], ...]]   state "up" | "emptying" | "blocked"
       ["started", [[key, instance, pid, started_ms, slot], ...]]
       ["exited", [[seq, key, instance, Exit], ...]]      Exit is an object, see below; also failed starts
       ["emptied", [[key, instance, escaped], ...]]       the tree of an exited instance is gone; escaped: how many had to be found
       ["stuck", [[key, instance, pid], ...]]             SIGKILL did not end it (state D): the slot stays taken
+      ["unenforced", template, {limit: why}]             to a "register": limits that this machine cannot enforce; it starts
+                                                         without them unless they are required
       ["blocked", key, instance, why]                    the key is held by another instance that may live: nothing was started
       ["recalled", [key, ...]]                           of those asked for: they never started, and will not
       ["socketFailed", name, errno, text]
@@ -62,6 +64,27 @@ class FrameError(Exception):
     """The other side does not speak the protocol; the connection cannot be used any longer."""
 
 
+class Limits(NamedTuple):
+    """What is set in the child before its exec; where nothing of it is asked for, the start is as fast as any."""
+
+    nice: int | None = None
+    rlimits: dict[str, int] = {}
+    """By the kernel's names in lower case, soft and hard alike."""
+    memory_bytes: int | None = None
+    """This and the next three: of the whole tree, by cgroup."""
+    cpu_milli: int | None = None
+    """Thousandths of one core."""
+    cpu_weight: int | None = None
+    """1 to 10000, 100 is usual."""
+    pids: int | None = None
+    required: bool = False
+    """The start fails where the cgroups cannot be had."""
+    no_new_privileges: bool = False
+    read_write_paths: list[str] | None = None
+    """Given: everything else is read-only, by Landlock; implies no_new_privileges."""
+    private_tmp: bool = False
+
+
 class Template(NamedTuple):
     """What the starts of one revision have in common; sent once, encoded once."""
 
@@ -84,6 +107,8 @@ class Template(NamedTuple):
     contain: bool = True
     """True: an own cgroup where the host allows, and "emptied" is sent after "exited". Tasks are not contained one by one:
     their group is killed with them, and what escaped is found by a sweep."""
+    limits: dict[str, Any] = {}
+    """The fields of Limits that are given."""
 
 
 class Exit(TypedDict, total=False):
@@ -94,7 +119,8 @@ class Exit(TypedDict, total=False):
     signal: int
     core: bool
     failed: list[Any]
-    """[step, errno, text]: step is one of expand, secret, resolve, log, cgroup, fork, chdir, identity, sockets, exec."""
+    """[step, errno, text]: step is one of expand, resolve, log, cgroup, fork, sockets, sandbox, nice, identity, rlimits,
+    chdir, exec."""
     unknown: str
     """Why nobody can know how it ended: "reboot", "unseen", "lost"."""
     at_ms: int
@@ -102,6 +128,8 @@ class Exit(TypedDict, total=False):
     slot: int
     log_bytes: int
     """Size of its log when it ended; 0: the file has been removed."""
+    oom: int
+    """How many of its processes the kernel killed because they went beyond their memory limit."""
 
 
 def frame(messages: Sequence[Message]) -> bytes:

@@ -1,7 +1,7 @@
 """Every system call of the launcher that is more than a line: starting, telling processes apart, listening sockets.
 
     vfork path    _posixsubprocess.fork_exec: the child has exec'd or failed when it returns, so one error pipe serves all
-    fork path     os.fork: for another user and for passed sockets; (step, errno) comes over a pipe of its own
+    fork path     os.fork: for another user, passed sockets and limits; (step, errno, text) comes over a pipe of its own
 
 Contract: nothing here knows of journal, lanes or protocol words. A start that fails raises StartFailed with its step.
 The child gets an own session, /dev/null as stdin, no other descriptor, default signals, its umask, and nothing else.
@@ -23,7 +23,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .protocol import Template
+from .failure import StartFailed
+from .limits import Sandbox, become
+from .protocol import Limits, Template
 
 TOKEN = b"RECONCILER_INSTANCE="
 _SPARE = 16
@@ -35,20 +37,10 @@ _fork_exec: Callable[..., int] = _posixsubprocess.fork_exec  # its stub forbids 
 Run = Callable[[Sequence[bytes], bytes, bytes, Sequence[bytes], tuple[int, int, int], tuple[int, ...], int], int]
 
 
-class StartFailed(Exception):
-    """No process runs; `step` says where it ended, as in Exit.failed."""
-
-    def __init__(self, step: str, number: int, text: str = "") -> None:
-        super().__init__(step, number, text)
-        self.step = step
-        self.errno = number
-        self.text = text or os.strerror(number)
-
-
 class Prepared:
     """A template with its strings encoded once."""
 
-    __slots__ = ("argv", "cwd", "env", "needs_fork", "path", "template")
+    __slots__ = ("argv", "cwd", "env", "limits", "needs_fork", "path", "template")
 
     def __init__(self, template: Template) -> None:
         self.template = template
@@ -56,7 +48,10 @@ class Prepared:
         self.env = [encode(f"{name}={value}") for name, value in template.env.items()]
         self.cwd = encode(template.cwd)
         self.path = encode(template.env.get("PATH", os.defpath))
-        self.needs_fork = bool(template.sockets) or (template.uid, template.gid, template.groups) != (None, None, None)
+        self.limits = Limits(**template.limits)
+        self.needs_fork = bool(template.sockets or template.limits) or (
+            (template.uid, template.gid, template.groups) != (None, None, None)
+        )
 
     def environment(self, added: Mapping[str, str]) -> list[bytes]:
         """The template's, and what is added for one child in its place."""
@@ -113,6 +108,8 @@ class Starter:
         self._resolved: dict[tuple[bytes, bytes], bytes] = {}
         self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._raise_limit()
+        _, most = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # only who asks for core dumps gets them
         self._run = self._choose(private)
 
     def start(
@@ -122,8 +119,12 @@ class Starter:
         env: Sequence[bytes],
         log: int,
         sockets: Sequence[tuple[bytes, int]],
+        join: Sequence[str] = (),
     ) -> tuple[int, int]:
-        """Starts it and returns (pid, pidfd). `log` may be the null descriptor. Raises StartFailed."""
+        """Starts it and returns (pid, pidfd). `log` may be the null descriptor, `join` are the cgroups to enter.
+
+        Raises StartFailed.
+        """
         try:
             self.descriptors.refill()
         except OSError as error:
@@ -134,7 +135,7 @@ class Starter:
             executable, cached = self._resolve(argv[0], prepared, again)
             try:
                 if prepared.needs_fork:
-                    pid = self._fork(prepared, executable, argv, env, log, sockets)
+                    pid = self._fork(prepared, executable, argv, env, log, sockets, join)
                 else:
                     stdio = (self.null, log, log)
                     pid = self._run(argv, executable, prepared.cwd, env, stdio, (), prepared.template.umask)
@@ -223,7 +224,7 @@ class Starter:
 
     def _fork(
         self, prepared: Prepared, executable: bytes, argv: Sequence[bytes], env: Sequence[bytes],
-        log: int, sockets: Sequence[tuple[bytes, int]],
+        log: int, sockets: Sequence[tuple[bytes, int]], join: Sequence[str],
     ) -> int:  # fmt: skip
         try:
             error_r, error_w = os.pipe2(os.O_CLOEXEC)
@@ -231,19 +232,19 @@ class Starter:
         except OSError as error:
             raise StartFailed("fork", error.errno or errno.EAGAIN) from None
         if pid == 0:
-            self._become(prepared, executable, argv, env, log, sockets, error_w)
+            self._become(prepared, executable, argv, env, log, sockets, join, error_w)
         os.close(error_w)
         message = os.read(error_r, 512)  # ends with the exec
         os.close(error_r)
         if not message:
             return pid
         os.waitpid(pid, 0)
-        step, number = message.decode().split(":")
-        raise StartFailed(step, int(number))
+        step, number, text = message.decode("utf-8", "replace").split(":", 2)
+        raise StartFailed(step, int(number), text)
 
     def _become(
         self, prepared: Prepared, executable: bytes, argv: Sequence[bytes], env: Sequence[bytes],
-        log: int, sockets: Sequence[tuple[bytes, int]], error_w: int,
+        log: int, sockets: Sequence[tuple[bytes, int]], join: Sequence[str], error_w: int,
     ) -> None:  # fmt: skip
         """In the forked child; never returns."""
         step = "fork"
@@ -264,19 +265,30 @@ class Starter:
                 env = [pair for pair in env if not pair.startswith(b"LISTEN_")]
                 names = b":".join(name for name, _ in sockets)
                 env += [b"LISTEN_PID=%d" % os.getpid(), b"LISTEN_FDS=%d" % len(sockets), b"LISTEN_FDNAMES=" + names]
+            words, variables = list(argv), dict(pair.split(b"=", 1) for pair in env)
+            step = "sandbox"
+            sandbox = Sandbox(prepared.limits)
+            sandbox.enter(join, (1,))
             if self._raised:
                 resource.setrlimit(resource.RLIMIT_NOFILE, self._limit)
-            step = "identity"
-            _identify(template)
+            become(template, prepared.limits)
             os.umask(template.umask)
             step = "chdir"
             os.chdir(prepared.cwd)
+            step = "sandbox"
+            sandbox.seal()
             step = "exec"
-            os.execve(executable, list(argv), dict(pair.split(b"=", 1) for pair in env))
+            os.execve(executable, words, variables)
+        except StartFailed as failure:
+            os.write(
+                error_w, f"{failure.step}:{failure.errno}:{failure.text}".encode("utf-8", "backslashreplace")[:500]
+            )
         except OSError as error:
-            os.write(error_w, f"{step}:{error.errno}".encode())
+            os.write(error_w, f"{step}:{error.errno}:".encode())
         except ValueError:
-            os.write(error_w, f"{step}:{errno.EINVAL}".encode())
+            os.write(error_w, f"{step}:{errno.EINVAL}:".encode())
+        except MemoryError:
+            os.write(error_w, f"{step}:{errno.ENOMEM}:".encode())
         finally:
             os._exit(255)
 
@@ -310,17 +322,6 @@ class Starter:
         self._raised = soft != hard
         if self._raised:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _identify(template: Template) -> None:
-    if template.groups is not None:
-        os.setgroups(template.groups)
-    elif template.uid is not None and os.geteuid() == 0:
-        os.setgroups([] if template.gid is None else [template.gid])
-    if template.gid is not None:
-        os.setresgid(template.gid, template.gid, template.gid)
-    if template.uid is not None:
-        os.setresuid(template.uid, template.uid, template.uid)
 
 
 # -- processes -------------------------------------------------------------------------------------------------------

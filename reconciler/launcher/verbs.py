@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import system
+from . import limits, system
+from .adoption import boottime_ms
 from .children import Children
 from .keeper import Controller
 from .machine import Machine
-from .protocol import OLDEST, VERSION, FrameError, Message, Template
+from .protocol import OLDEST, VERSION, FrameError, Limits, Message, Template
 from .system import Prepared
 
 MAX_SLOTS = 100_000
@@ -76,13 +78,16 @@ class Verbs:
 
     def _list(self, controller: Controller) -> None:
         self._say()  # what was said before comes before
-        for messages in self._machine.listing():
+        for messages in self._machine.listing(boottime_ms(), int(time.time() * 1000)):
             self._send(controller, messages)
 
     def _register(self, controller: Controller, template_id: str, fields: dict[str, Any]) -> None:
         template = _checked(Template(**{**fields, "id": template_id}))
-        self._children.prepared[template_id] = Prepared(template)
+        self._children.prepared[template_id] = prepared = Prepared(template)
         self._machine.register(template)
+        lacking = self._children.lacking(prepared)
+        if lacking:
+            self._send(controller, [["unenforced", template_id, lacking]])
 
     def _lane(self, controller: Controller, name: str, slots: int) -> None:
         if not isinstance(slots, int) or not 0 <= slots <= MAX_SLOTS:
@@ -164,4 +169,5 @@ def _checked(template: Template) -> Template:
             raise TypeError(f"template {template.id}: {number!r} is no whole number")
     if template.lane is not None:
         _all_text([template.lane])
+    limits.check(Limits(**template.limits))
     return template

@@ -211,6 +211,20 @@ _SCHEMA = (
         wrong="template: {command: [sleep, inf], logs: {maxSize: 10}}",
         right="template: {command: [sleep, inf], logs: {maxSize: 10Mi}}",
     ),
+    Rule(
+        "cpu", Layer.SCHEMA, "not a share of the CPU",
+        "It is counted in cores: a percentage would be of one core to some and of the machine to others.",
+        "Write 500m (thousandths of a core), 0.5 or 2.",
+        wrong="template: {command: [serve], resources: {limits: {cpu: 50%}}}",
+        right="template: {command: [serve], resources: {limits: {cpu: 500m}}}",
+    ),
+    Rule(
+        "umask", Layer.SCHEMA, "not three octal digits in quotes",
+        "Without quotes YAML reads 027 as the number twenty-seven, which is another mask.",
+        'Write it as "027".',
+        wrong="template: {command: [serve], umask: 027}",
+        right='template: {command: [serve], umask: "027"}',
+    ),
 )  # fmt: skip
 
 _SEMANTICS = (
@@ -256,13 +270,6 @@ _SEMANTICS = (
         "Rename or remove one of them.",
         wrong="template: {command: [env], env: [{name: A, value: x}, {name: A, value: y}]}",
         right="template: {command: [env], env: [{name: A, value: x}, {name: B, value: y}]}",
-    ),
-    Rule(
-        "secret", Layer.SEMANTICS, "a secret in a command line or in the name of a file",
-        "Command lines and names can be read by every user of the machine, and end up in logs; an environment cannot.",
-        "Let the program read the variable itself.",
-        wrong="template: {command: [serve, $(KEY)], env: [{name: KEY, valueFrom: {file: /etc/key}}]}",
-        right="template: {command: [serve], env: [{name: KEY, valueFrom: {file: /etc/key}}]}",
     ),
     Rule(
         "reserved", Layer.SEMANTICS, "a variable that the reconciler sets itself",
@@ -313,6 +320,13 @@ _SEMANTICS = (
         "Write 127.0.0.1:8080, [::1]:8080 or /run/web.sock, each once.",
         wrong='template: {command: [serve], sockets: [{name: web, listen: "8080"}]}',
         right='template: {command: [serve], sockets: [{name: web, listen: "127.0.0.1:8080"}]}',
+    ),
+    Rule(
+        "sandbox", Layer.SEMANTICS, "a writable path that is not absolute",
+        "Everything else is read-only for the process, so there must be no doubt what it is relative to.",
+        "Begin it with /.",
+        wrong="template: {command: [serve], sandbox: {readWritePaths: [tmp]}}",
+        right="template: {command: [serve], sandbox: {readWritePaths: [/srv/tmp]}}",
     ),
     Rule(
         "cleanup", Layer.SEMANTICS, "something to remove that is not one file or socket",

@@ -22,7 +22,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 
 def _camel(name: str) -> str:
     """`grace_period_s` is gracePeriod outside: the unit is in the value there."""
-    for unit in ("_s", "_bytes"):
+    for unit in ("_s", "_bytes", "_milli"):
         name = name.removesuffix(unit)
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
@@ -56,6 +56,9 @@ class Model(BaseModel):
         allow_inf_nan=False,
         use_enum_values=False,
     )
+
+    sparse: ClassVar[bool] = False
+    """True: what has its default counts as not written, so that the model could be added to a template without a change."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is shown outside: camelCase, units written out, what is unset left out."""

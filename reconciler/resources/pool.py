@@ -13,14 +13,26 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reconciler.resources.environment import EnvFrom, EnvVar
+from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
 from reconciler.resources.probe import Probes
 from reconciler.resources.restart import Backoff, Restart, RestartBudget
-from reconciler.resources.units import Duration, Signal, Size
+from reconciler.resources.units import Duration, Signal, Size, Umask
 
 MAX_REPLICAS = 10_000
+MAX_ARGUMENT_BYTES = 131_071
+"""The kernel's limit for one argument or one variable."""
+
 _LIVE = changes(Change.LIVE)
+
+
+class EnvVar(Model):
+    """One variable of the process's environment."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255, description="Its name.")
+    value: str = Field(
+        max_length=MAX_ARGUMENT_BYTES, description="Its value; $(NAME) is another variable, $$ a dollar."
+    )
 
 
 class Port(Model):
@@ -89,12 +101,22 @@ class Template(Model):
         default=[], max_length=4096, description="argv; $(NAME) is a variable of its environment."
     )
     env: list[EnvVar] = Field(default=[], max_length=4096, description="Variables beside the standard ones.")
-    env_from: list[EnvFrom] | None = Field(
-        default=None, max_length=100, description="Files of variables; those of `env` come after."
-    )
     user: str | None = Field(
         default=None, min_length=1, max_length=255, description="The account to run as; the daemon must be root."
     )
+    group: str | None = Field(
+        default=None, min_length=1, max_length=255, description="Its group; absent: that of the account."
+    )
+    groups: list[str] | None = Field(
+        default=None, max_length=1000, description="Further groups; absent: those of the account."
+    )
+    umask: Umask | None = Field(default=None, description="Rights that files it makes do not get, octal; absent: 0022.")
+    nice: int | None = Field(
+        default=None, ge=-20, le=19, description="Its priority: 19 yields to all others; below 0 needs root."
+    )
+    resources: Resources = Field(default=Resources(), description="What it may use with all its children, by cgroup.")
+    rlimits: Rlimits = Field(default=Rlimits(), description="Limits of each of its processes.")
+    sandbox: Sandbox = Field(default=Sandbox(), description="What it can gain and touch.")
     working_dir: str = Field(default="/", max_length=4095, description="An absolute path.")
     ports: list[Port] = Field(default=[], max_length=100, description="Port numbers handed out by ordinal.")
     sockets: list[Socket] = Field(
@@ -284,7 +306,7 @@ class Pool(Object):
 def template_fields(model: Model, inherited: Change = Change.TEMPLATE) -> dict[str, Any]:
     """The fields of a model whose change replaces workers, as they are written in a manifest."""
     found: dict[str, Any] = {}
-    dumped = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    dumped = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=model.sparse)
     for name, field in type(model).model_fields.items():
         extra = field.json_schema_extra
         how = Change(str(extra["x-change"])) if isinstance(extra, dict) and "x-change" in extra else inherited

@@ -28,6 +28,10 @@ LARGEST_BYTES = 2**53
 """More than any disk has, and a number that JSON carries without loss."""
 
 
+LEAST_CPU_MILLI, MOST_CORES = 10, 10_000
+"""The kernel takes no quota below a millisecond in each tenth of a second."""
+
+
 class BadValue(ValueError):
     """A value that cannot be meant; `rule` names the mistake, `help` says what to write."""
 
@@ -92,6 +96,27 @@ def format_size(count: int) -> str:
         if count and count % _UNITS_BYTES[unit] == 0:
             return f"{count // _UNITS_BYTES[unit]}{unit}"
     return str(count)
+
+
+def cpu_milli(value: Any) -> int:
+    """Thousandths of a core, of `500m` or 0.5. Raises BadValue, whose help says what to write."""
+    help = "write it as 500m (thousandths of a core), 0.5 or 2"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        total = round(value * 1000) if 0 < value <= MOST_CORES else 0
+    elif isinstance(value, str) and re.fullmatch(r"\d{1,9}m", value, re.ASCII):
+        total = int(value[:-1])
+    else:
+        raise BadValue("cpu", f"expected a share of the CPU, got {shown(value)}", help)
+    if not LEAST_CPU_MILLI <= total <= MOST_CORES * 1000:
+        raise BadValue("cpu", f"{shown(value)} is not within {LEAST_CPU_MILLI}m and {MOST_CORES} cores", help)
+    return total
+
+
+def umask(value: Any) -> str:
+    """Four octal digits, of "027" or "0027". Raises BadValue, whose help says what to write."""
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        raise BadValue("umask", f"expected three octal digits in quotes, got {shown(value)}", 'write it as "027"')
+    return value.zfill(4)
 
 
 def moment(value: Any) -> datetime:
@@ -161,6 +186,21 @@ Size = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^([0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)|0)$", "examples": ["10Mi", "1Gi"]}),
 ]
 """Bytes in the code, `512Mi` in a manifest."""
+
+Cpu = Annotated[
+    int,
+    BeforeValidator(cpu_milli),
+    PlainSerializer(lambda milli: f"{milli}m", return_type=str, when_used="json"),
+    WithJsonSchema({"type": ["string", "number"], "pattern": r"^[0-9]{1,9}m$", "examples": ["500m", 0.5, 2]}),
+]
+"""Thousandths of a core in the code, `500m` or 0.5 in a manifest."""
+
+Umask = Annotated[
+    str,
+    BeforeValidator(umask),
+    WithJsonSchema({"type": "string", "pattern": "^0?[0-7]{3}$", "examples": ["027"]}),
+]
+"""Octal digits."""
 
 Moment = Annotated[
     datetime,

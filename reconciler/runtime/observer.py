@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import signal as signals
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -95,6 +95,9 @@ class Observer:
                 case "socketFailed":
                     _, name, errno, text = message
                     self._socket_failed(name, errno, text)
+                case "unenforced":
+                    _, template, lacking = message
+                    self._unenforced(template, lacking)
                 case "children":
                     children = message[1]
                 case "hello":
@@ -267,6 +270,12 @@ class Observer:
         message = f"socket {socket} cannot be opened: {text} (errno {errno})"
         self._store.add_event(event(Key("Pool", pool), "SocketFailed", message, self._now, warning=True))
 
+    def _unenforced(self, template: str, lacking: Mapping[str, str]) -> None:
+        pool = template.partition("@")[0]
+        for limit, why in lacking.items():
+            message = f"this machine does not enforce the limit of {limit}: {why}"
+            self._store.add_event(event(Key("Pool", pool), "LimitNotEnforced", message, self._now, warning=True))
+
     def _why_no_start(self, pool: str, template_hash: str, failed: Sequence[Any]) -> str:
         step, errno, text = failed
         revision = self._store.get(Revision, revision_name(pool, template_hash))
@@ -346,6 +355,12 @@ class Observer:
         self._store.set_status(worker.key, status)
 
 
+_LIMIT_OF: dict[int, str] = {
+    signals.SIGXFSZ: "FileSizeLimit: a file beyond rlimits.fsize",
+    signals.SIGXCPU: "CPUTimeLimit: more than rlimits.cpu",
+}
+
+
 def how(exit_: Exit, asked: bool) -> EndedTry:
     """How a process ended, in the words people see; `asked`: we had told it to."""
     if "failed" in exit_:
@@ -354,9 +369,15 @@ def how(exit_: Exit, asked: bool) -> EndedTry:
     if "unknown" in exit_:
         reason = Reason.HOST_REBOOTED if exit_["unknown"] == "reboot" else Reason.EXIT_UNKNOWN
         return EndedTry(None, None, reason, f"nobody saw its end ({exit_['unknown']})")
+    oom = exit_.get("oom", 0)
+    if (
+        oom and not asked and (exit_.get("signal") == 9 or exit_.get("code") == 128 + 9)
+    ):  # a shell says 137 of its child
+        name = "SIGKILL" if "signal" in exit_ else None
+        return EndedTry(exit_.get("code"), name, Reason.OOM_KILLED, "it went beyond its memory limit")
     if "signal" in exit_:
         number = exit_["signal"]
         reason = Reason.STOPPED if asked else Reason.KILLED_EXTERNALLY if number == 9 else Reason.SIGNALLED
         name = _SIGNAL_NAMES.get(number, f"SIG{number}")
-        return EndedTry(None, name, reason, "core dumped" if exit_.get("core") else "")
+        return EndedTry(None, name, reason, "core dumped" if exit_.get("core") else _LIMIT_OF.get(number, ""))
     return EndedTry(exit_["code"], None, Reason.STOPPED if asked else Reason.EXITED)

@@ -25,6 +25,9 @@ class Machine:
             return Account(33, 33, [33, 44], "www", "/var/www", "/bin/false")
         raise LookupError(user)
 
+    def group(self, name: str) -> int:
+        return {"www": 33, "adm": 4}[name]
+
     def free_port(self) -> int:
         return 4711
 
@@ -135,3 +138,34 @@ def test_tasks_bring_their_command_and_the_pool_says_who_and_where() -> None:
 )
 def test_only_parenthesised_names_are_variables(text: str, expected: str) -> None:
     assert expand(text, {"A": "1"}) == expected
+
+
+def test_limits_and_identity_are_asked_for_only_where_they_are_declared() -> None:
+    def registered(**fields: object) -> dict[str, object]:
+        return dict(Starts(Machine()).worker("web", a_worker(), "a.1", "abc", a_template(**fields))[0][2])
+
+    plain = registered()
+    assert (plain["limits"], plain["umask"], plain["gid"], plain["groups"]) == ({}, 0o022, None, None)
+    assert registered(resources={"enforcement": "Required"})["limits"] == {}
+    assert registered(
+        nice=5,
+        rlimits={"nofile": 4096, "as": "1Gi", "cpu": "1m"},
+        resources={"limits": {"memory": "512Mi", "cpu": 0.5, "pids": 200}, "cpuWeight": 50, "enforcement": "Required"},
+        sandbox={"readWritePaths": ["/srv"], "privateTmp": True},
+    )["limits"] == {
+        "nice": 5, "rlimits": {"nofile": 4096, "as": 1 << 30, "cpu": 60}, "memory_bytes": 512 << 20, "cpu_milli": 500,
+        "cpu_weight": 50, "pids": 200, "required": True, "read_write_paths": ["/srv"], "private_tmp": True,
+    }  # fmt: skip
+    other = registered(user="www", group="adm", groups=["www", "adm"], umask="027")
+    assert (other["uid"], other["gid"], other["groups"], other["umask"]) == (33, 4, [33, 4], 0o027)
+    with pytest.raises(StartError, match="no such group"):
+        registered(group="nobody-has-it")
+
+
+def test_a_task_with_limits_is_contained_so_that_its_cgroup_is_taken_away() -> None:
+    def contained(**fields: object) -> object:
+        template = Template.model_validate(fields)
+        return next(m[2] for m in Starts(Machine()).lane("batch", 4, template, "abc") if m[0] == "register")["contain"]
+
+    assert contained() is False
+    assert contained(resources={"limits": {"memory": "1Gi"}}) is True

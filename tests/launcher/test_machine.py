@@ -194,7 +194,7 @@ def test_the_list_holds_what_lives_and_every_exit_that_is_not_acknowledged() -> 
     made.exited(zero, {"code": 0})
     made.exited(one, {"code": 1})
     made.emptied(one, 0)
-    ((children, exited),) = made.listing()
+    ((children, exited),) = made.listing(0, 0)
     assert [(row[0], row[4], row[6]) for row in children[1]] == [("task/0", 0, "emptying"), ("task/2", 2, "up")]
     assert [row[:2] for row in exited[1]] == [(1, "task/0"), (2, "task/1")]
 
@@ -207,9 +207,19 @@ def test_very_many_exits_come_in_frames_of_their_own_and_the_children_last() -> 
         made.exited(child, {"code": 0})
     ask(made, "web-0")
     begin(made)
-    first, last = made.listing()
+    first, last = made.listing(0, 0)
     assert [(word, len(rows)) for word, rows in first] == [("exited", 10_000)]
     assert [(word, len(rows)) for word, rows in last] == [("children", 1), ("exited", 1)]
+
+
+def test_the_list_tells_when_each_began_on_the_clock_as_it_stands_now() -> None:
+    made = machine()
+    ask(made, "web-0")
+    (child,) = made.take(1, 60_000)
+    made.started(child, 7, 1_700_000_000_000, 1)
+    hour_ms = 3_600_000
+    ((children,),) = made.listing(60_000 + 5_000, 1_700_000_000_000 + hour_ms)  # it has been set forward by an hour
+    assert children[1][0][3] == 1_700_000_000_000 + hour_ms - 5_000
 
 
 def test_a_signal_reaches_only_the_instance_that_holds_the_key() -> None:

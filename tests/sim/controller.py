@@ -52,6 +52,9 @@ class SimulatedHost:
     def account(self, user: str | None) -> Account:
         return Account(None, None, None, "sim", "/", "/bin/sh")
 
+    def group(self, name: str) -> int:
+        return {"www": 33, "adm": 4}[name]
+
     def free_port(self) -> int:
         self._port += 1
         return self._port

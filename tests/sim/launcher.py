@@ -410,7 +410,7 @@ class Launcher:
 
     def _list(self) -> None:
         self._say()
-        for messages in self.machine.listing():
+        for messages in self.machine.listing(self._timeline.now_us // 1000, self._timeline.wall_ms):
             self._send(messages)
 
     def _register(self, template_id: str, fields: dict[str, Any]) -> None:
