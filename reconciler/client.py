@@ -236,6 +236,10 @@ class Client:
         """The present start of a worker: a count of bytes holds for its output only."""
         return str(self.get(kind, name)["status"].get("instance", "")) if kind == "workers" else ""
 
+    def why(self, kind: str, name: str) -> dict[str, Any]:
+        """The decisions that brought an object here, and what happens next."""
+        return self._json("GET", _path(kind, name, "why"))
+
     def events(self, object_: str | None = None) -> dict[str, Any]:
         """The newest events, of one object if given."""
         return self._json("GET", _path("events"), {"for": object_} if object_ else {})

@@ -7,7 +7,7 @@
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
     POST   /api/v1/pools/{name}/stop|start|reload  /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
-    GET    /api/v1/workers|tasks/{name}/logs
+    GET    /api/v1/workers|tasks/{name}/logs       /api/v1/{kind}/{name}/why
     POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
 
 A change is answered when it is durable (`daemon.committed`), and leaves an event that names the caller. Every error has
@@ -34,7 +34,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.api import sources, views
+from reconciler.api import sources, views, why
 from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
 from reconciler.api.operate import Operate
@@ -112,6 +112,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/{{kind}}/{{name}}/signal", operate.signal, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/reload", operate.reload, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/logs", api.logs, "GET"),
+        _route(f"{v1}/{{kind}}/{{name}}/why", api.why, "GET"),
         _route(f"{v1}/{{kind}}", api.collection, "GET", "POST"),
         _route(f"{v1}/{{kind}}/{{name}}", api.one, "GET", "PUT", "DELETE"),
     ]
@@ -217,6 +218,14 @@ class _Api:
         if kind == "Task":
             return _json(views.task(self._task(name)).encode())
         return _json(views.object_(self._object(kind, name)).encode())
+
+    async def why(self, request: Request) -> Response:
+        kind, name = kind_of(request), request.path_params["name"]
+        await self._durable()
+        if kind == "Task":
+            return _json(views.encode(why.of_task(self._task(name))).encode())
+        found = why.of_object(self._object(kind, name), self._store, self._clock.now())
+        return _json(views.encode(found).encode())
 
     async def _durable(self) -> None:
         """What is shown must not be taken back by a crash: a revision that a client has seen never comes again."""

@@ -6,7 +6,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from reconciler.cli.show import age
+from reconciler.cli.show import age, until
+
+CRASH_LOOP_AT = 3
+"""So many failures in a row are called a crash loop, as the daemon's events do."""
 
 
 def rows(
@@ -71,7 +74,7 @@ def _worker(worker: dict[str, Any]) -> list[str]:
     return [
         metadata["name"],
         "1/1" if status.get("ready") else "0/1",
-        status["state"],
+        state_of_worker(status),
         str(status.get("restarts", 0)),
         age(metadata.get("createdAt")),
         str(status.get("pid", "-")),
@@ -79,6 +82,14 @@ def _worker(worker: dict[str, Any]) -> list[str]:
         age(status.get("startedAt")),
         ended(last) if last else "-",
     ]
+
+
+def state_of_worker(status: dict[str, Any]) -> str:
+    """Its state; of one that waits for its next start, how long still, and whether it is a crash loop."""
+    if status["state"] != "Backoff" or "nextStartAt" not in status:
+        return str(status["state"])
+    word = "CrashLoop" if status.get("failures", 0) >= CRASH_LOOP_AT else "Backoff"
+    return f"{word} ({until(status['nextStartAt'])})"
 
 
 def ended(last: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import click
 from reconciler.cli.columns import rows
 from reconciler.cli.connection import connect, state_option
 from reconciler.cli.objects import plural
-from reconciler.cli.show import age, escape, structured, table
+from reconciler.cli.show import age, escape, structured, table, until
 
 
 @click.command("describe")
@@ -42,6 +42,7 @@ def page(obj: dict[str, Any], workers: Sequence[dict[str, Any]], events: Sequenc
     """The page as text."""
     metadata, status = obj["metadata"], dict(obj.get("status", {}))
     conditions = status.pop("conditions", [])
+    status.pop("decisions", None)  # `why` tells them
     source = metadata.get("source")
     facts = {
         "Name": metadata["name"],
@@ -52,6 +53,8 @@ def page(obj: dict[str, Any], workers: Sequence[dict[str, Any]], events: Sequenc
         "Created": f"{metadata.get('createdAt', '-')} ({age(metadata.get('createdAt'))} ago)",
         "Generation": str(metadata["generation"]),
     }
+    if "nextStartAt" in status:
+        facts["Next start"] = f"{until(status['nextStartAt'])}, at {status['nextStartAt']}"
     text = "".join(f"{f'{name}:':<13}{escape(value)}\n" for name, value in facts.items())
     text += _section("Spec", obj.get("spec", {})) + _section("Status", status)
     if conditions:

@@ -35,6 +35,7 @@ VERBS = {
     "validate": "validate",
     "version": "version",
     "wait": "waiting",
+    "why": "why",
 }
 """Verb -> the module of this package that has it."""
 

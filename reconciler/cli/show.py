@@ -31,6 +31,12 @@ def age(moment: str | None, now: datetime | None = None) -> str:
     return span(max(0.0, ((now or datetime.now(UTC)) - then).total_seconds()))
 
 
+def until(moment: str, now: datetime | None = None) -> str:
+    """How long it is until then: `in 12s`, or `now`."""
+    left_s = (datetime.fromisoformat(moment) - (now or datetime.now(UTC))).total_seconds()
+    return f"in {span(left_s)}" if left_s >= 1 else "now"
+
+
 def span(seconds: float) -> str:
     """A length of time as kubectl writes it."""
     whole = int(seconds)

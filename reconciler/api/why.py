@@ -1,0 +1,150 @@
+"""Why an object is as it is: the chain of decisions that brought it here, and what happens next and when.
+
+    worker   the decisions in its status: which manifest line, which end, which rule, which wait
+    pool     what was declared, scaled, rolled out and stopped, and its workers in trouble
+    task     its submission, its tries, its end
+
+Reads: the store. Decides nothing; what is shown was written down when it was decided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.api import views
+from reconciler.resources.event import Event
+from reconciler.resources.meta import Key, Object
+from reconciler.resources.pool import Pool
+from reconciler.resources.restart import RestartPolicy
+from reconciler.resources.units import format_moment
+from reconciler.resources.worker import State, Worker
+from reconciler.store.base import Store, TaskRecord
+
+Answer = dict[str, Any]
+
+
+def of_object(obj: Object, store: Store, now: datetime) -> Answer:
+    """The answer about a stored object."""
+    if isinstance(obj, Worker):
+        return _worker(obj, store, now)
+    if isinstance(obj, Pool):
+        return _pool(obj, store, now)
+    return _answer(obj.key, "", "", obj, _happened(store.events(str(obj.key))), {"what": "nothing by itself"})
+
+
+def of_task(record: TaskRecord) -> Answer:
+    """The answer about a task."""
+    task = json.loads(views.task(record))
+    status = task["status"]
+    chain = [_step(status["submittedAt"], "Submit", f"to pool/{record.pool}")]
+    if "startedAt" in status:
+        tries = f"try {status['attempts']} of {record.max_attempts}"
+        chain.append(_step(status["startedAt"], "Start", tries, f"a slot was free: {status.get('worker', '')}"))
+    ended = ", ".join(str(status[name]) for name in ("reason", "message", "exitCode", "signal") if status.get(name))
+    if "finishedAt" in status:
+        chain.append(_step(status["finishedAt"], status["state"], "its end, which never changes", ended))
+    elif "nextAttemptAt" in status and ended:
+        chain.append(_step(status.get("startedAt", status["submittedAt"]), "Wait", "another try", ended))
+    next_: Answer = {"what": "nothing: it has ended" if record.state.ended else "it waits for a free slot"}
+    if "nextAttemptAt" in status:
+        next_ = {"what": "it may start", "at": status["nextAttemptAt"]}
+    elif status["state"] == "Running":
+        next_ = {"what": "it runs to its end"}
+        if record.timeout_ms:
+            next_ = {"what": "its timeout ends it", "at": views.moment(record.started_ms + record.timeout_ms)}
+    return {
+        "object": f"task/{record.id}",
+        "state": status["state"],
+        "message": ended,
+        "declared": None,
+        "chain": chain,
+        "next": next_,
+    }
+
+
+def _worker(worker: Worker, store: Store, now: datetime) -> Answer:
+    pool, status = store.get(Pool, worker.spec.pool), worker.status
+    chain = [decision.to_json() for decision in status.decisions]
+    return _answer(worker.key, status.state, status.message, pool, chain, _next(worker, pool, store, now))
+
+
+def _next(worker: Worker, pool: Pool | None, store: Store, now: datetime) -> Answer:
+    status = worker.status
+    match status.state:
+        case State.BACKOFF if status.next_start_at is not None:
+            return {"what": "it is started again", "at": format_moment(status.next_start_at)}
+        case State.STOPPING if status.stopping is not None:
+            kill = {"what": "SIGKILL to its whole tree", "at": format_moment(status.stopping.deadline)}
+            return kill if not status.stopping.killed else {**kill, "what": "SIGKILL again, while anything of it lives"}
+        case State.FAILED | State.COMPLETED:
+            start = f"; or `reconciler start pool/{worker.spec.pool}`"
+            return {"what": f"nothing, until its template or its restart rules change{start}"}
+        case State.STOP_STUCK | State.UNKNOWN:
+            return {"what": "nothing is started in its place until the slot is known to be empty"}
+        case State.PENDING:
+            return {"what": status.message or "it is started when it is wanted"}
+        case _ if status.failures and status.started_at is not None and pool is not None:
+            at = status.started_at + timedelta(seconds=_reset_after_s(pool, store))
+            return {"what": f"{status.failures} failures in a row are forgotten", "at": format_moment(max(at, now))}
+        case _:
+            return {"what": "nothing, as long as it runs"}
+
+
+def _reset_after_s(pool: Pool, store: Store) -> float:
+    ref = pool.spec.restart.ref
+    named = store.get(RestartPolicy, ref) if ref is not None else None
+    return (named.spec if named is not None else pool.spec.restart).backoff.reset_after_s
+
+
+def _pool(pool: Pool, store: Store, now: datetime) -> Answer:
+    conditions = {one.type: one for one in pool.status.conditions}
+    bad, ready = conditions.get("Degraded"), conditions.get("Ready")
+    told = bad if bad is not None and bad.status == "True" else ready
+    state, message = (told.reason, told.message) if told is not None else ("Pending", "")
+    troubled: list[Answer] = [
+        {"object": str(worker.key), "state": worker.status.state, "next": _next(worker, pool, store, now)}
+        for worker in store.owned_by(pool.key, Worker)
+        if worker.status.state in (State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN)
+    ]
+    starts = [one["next"]["at"] for one in troubled if "at" in one["next"]]
+    next_: Answer = {"what": "nothing, as long as nothing changes"}
+    if starts:
+        next_ = {"what": "a worker is started again", "at": min(starts)}
+    elif (progress := conditions.get("Progressing")) is not None and progress.status == "True":
+        next_ = {"what": f"{progress.reason}: {progress.message}"}
+    answer = _answer(pool.key, state, message, pool, _happened(store.events(str(pool.key))), next_)
+    return {**answer, "workers": troubled}
+
+
+def _answer(key: Key, state: str, message: str, declared: Object | None, chain: list[Answer], next_: Answer) -> Answer:
+    origin = declared.metadata.source if declared is not None else None
+    place = {**origin.to_json(), "generation": declared.metadata.generation} if origin and declared else None
+    return {
+        "object": str(key),
+        "state": state,
+        "message": message,
+        "declared": place,
+        "chain": chain,
+        "next": next_,
+    }
+
+
+def _happened(events: Iterable[Event]) -> list[Answer]:
+    return [
+        _step(format_moment(one.at), one.reason, one.message, "" if one.count == 1 else f"{one.count} times", _who(one))
+        for one in events
+    ]
+
+
+def _who(one: Event) -> str:
+    cause = one.cause
+    place = f" {cause.path}:{cause.line}" if cause.path else ""
+    revision = f", revision {cause.revision[:12]}" if cause.revision else ""
+    return f"{cause.actor}{place}{revision}"
+
+
+def _step(at: str, action: str, message: str, because: str = "", rule: str = "") -> Answer:
+    return {"at": at, "action": action, "message": message, "because": because, "rule": rule, "declared": ""}

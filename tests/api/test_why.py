@@ -1,0 +1,103 @@
+"""What `why` answers about workers, pools and tasks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from small_daemon import NOW
+
+from reconciler.errors import Invalid, NotFound, Refused
+from reconciler.resources.meta import Key
+from reconciler.resources.task import TaskState
+from reconciler.resources.worker import Decision, LastExit, Reason, State
+
+
+def put(house: Any, state: State, **status: Any) -> Any:
+    def build() -> None:
+        house.daemon.add_pool("web")
+        house.daemon.add_worker("web", 0, state=state, **status)
+
+    house.within(build)
+    return why(house, "workers", "web-0")
+
+
+def why(house: Any, kind: str, name: str) -> Any:
+    with house.client() as client:
+        return client.why(kind, name)
+
+
+def test_a_crash_looping_worker_tells_its_decisions_and_its_next_start(house: Any) -> None:
+    wait = Decision(at=NOW, action="Wait", message="next start in 4s", because="exit code 3", rule="policy Always")
+
+    found = put(
+        house, State.BACKOFF, message="exit code 3", next_start_at=NOW + timedelta(seconds=4), decisions=(wait,)
+    )
+
+    assert (found["object"], found["state"], found["message"]) == ("worker/web-0", "Backoff", "exit code 3")
+    assert found["chain"][0]["rule"] == "policy Always"
+    assert found["next"] == {"what": "it is started again", "at": "2026-11-23T18:10:04.000Z"}
+
+
+def test_a_failed_worker_tells_what_would_start_it(house: Any) -> None:
+    found = put(house, State.FAILED, last_exit=LastExit(code=78, reason=Reason.EXITED, at=NOW))
+
+    assert "reconciler start pool/web" in found["next"]["what"]
+    assert "at" not in found["next"]
+
+
+def test_a_worker_that_has_recovered_tells_when_its_failures_are_forgotten(house: Any) -> None:
+    found = put(house, State.READY, failures=2, started_at=NOW - timedelta(seconds=60))
+
+    assert found["next"] == {"what": "2 failures in a row are forgotten", "at": "2026-11-23T18:19:00.000Z"}
+
+
+def test_a_pool_names_its_workers_in_trouble_and_the_next_start(house: Any) -> None:
+    put(house, State.BACKOFF, next_start_at=NOW + timedelta(seconds=4))
+
+    found = why(house, "pools", "web")
+
+    assert [one["object"] for one in found["workers"]] == ["worker/web-0"]
+    assert found["next"] == {"what": "a worker is started again", "at": "2026-11-23T18:10:04.000Z"}
+
+
+def test_a_task_tells_its_end(house: Any) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True))
+    with house.client() as client:
+        task = client.submit("batch", {"command": ["false"]})["metadata"]["name"]
+    waiting = why(house, "tasks", task)
+    house.within(lambda: house.daemon.end_task(int(task), TaskState.FAILED, exit_code=1, reason="Exited"))
+    over = why(house, "tasks", task)
+
+    assert waiting["next"]["what"] == "it waits for a free slot"
+    assert [one["action"] for one in over["chain"]] == ["Submit", "Failed"]
+    assert over["next"]["what"] == "nothing: it has ended"
+
+
+def test_what_is_not_there_has_no_reasons(house: Any) -> None:
+    with pytest.raises(NotFound):
+        why(house, "workers", "web-9")
+
+
+def test_a_restart_policy_in_use_is_not_deleted(house: Any) -> None:
+    policy = {"apiVersion": "reconciler/v1", "kind": "RestartPolicy", "metadata": {"name": "steady"}, "spec": {}}
+    web = {
+        "apiVersion": "reconciler/v1",
+        "kind": "Pool",
+        "metadata": {"name": "web"},
+        "spec": {"template": {"command": ["sleep", "1"]}, "restart": {"ref": "steady"}},
+    }
+    with house.client() as client:
+        with pytest.raises(Invalid, match="1 problem"):
+            client.create("pools", web)
+        client.create("restartpolicies", policy)
+        with pytest.raises(Invalid, match="the object is a Pool"):
+            client.create("restartpolicies", web)
+        assert client.create("pools", web)["spec"]["restart"] == {"ref": "steady"}
+
+        with pytest.raises(Refused, match="restartpolicy/steady is used by pool/web"):
+            client.delete("restartpolicies", "steady")
+
+        house.within(lambda: house.daemon.store.remove(Key("Pool", "web")))
+        assert "deletedAt" in client.delete("restartpolicies", "steady")["metadata"]
