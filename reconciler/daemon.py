@@ -416,6 +416,7 @@ class Controller:
                 "pid": launcher.get("pid"),
                 "startedAt": format_moment(from_ms(launcher.get("startedAt", 0))),
                 "containment": launcher.get("containment"),
+                "limits": launcher.get("limits", {}),
             },
             "controller": {
                 "pid": os.getpid(),

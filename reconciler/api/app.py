@@ -37,6 +37,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from reconciler.api import sources, views, why
 from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
+from reconciler.api.inforce import joined
 from reconciler.api.operate import Operate
 from reconciler.api.output import stream
 from reconciler.api.ownership import alive, owner, place
@@ -217,7 +218,8 @@ class _Api:
         await self._durable()
         if kind == "Task":
             return _json(views.task(self._task(name)).encode())
-        return _json(views.object_(self._object(kind, name)).encode())
+        found = self._object(kind, name)
+        return _json(joined(views.object_(found), found, self._store).encode())
 
     async def why(self, request: Request) -> Response:
         kind, name = kind_of(request), request.path_params["name"]

@@ -52,6 +52,7 @@ def checks(directory: str, state: str | None) -> Iterator[Finding]:
     yield from _pidfd()
     yield _subreaper()
     yield _cgroup()
+    yield _landlock()
     yield from _limits()
     yield from _directory(directory)
     yield from _daemon(directory, state)
@@ -92,6 +93,16 @@ def _cgroup() -> Finding:
                 return Finding("cgroup v2", True, f"{path} is writable: trees are ended as a whole")
             return Finding("cgroup v2", None, f"{path} is not writable: trees are found by group, session and token")
     return Finding("cgroup v2", None, "not mounted: trees are found by group, session and token")
+
+
+def _landlock() -> Finding:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    version = libc.syscall(444, None, ctypes.c_size_t(0), 1)  # landlock_create_ruleset: which version there is
+    if version > 0:
+        return Finding("landlock", True, f"version {version}: sandbox.readWritePaths is enforced")
+    why = os.strerror(ctypes.get_errno())
+    return Finding("landlock", None, f"{why}: what declares sandbox.readWritePaths cannot be started")
 
 
 def _limits() -> Iterator[Finding]:
@@ -143,6 +154,8 @@ def _daemon(directory: str, state: str | None) -> Iterator[Finding]:
         yield Finding("daemon", False, f"pid {holder} holds the state directory and does not answer: {error.message}")
         return
     yield Finding("daemon", True, f"launcher pid {holder}, controller pid {report['controller']['pid']}")
+    for limit, where in report["launcher"].get("limits", {}).items():
+        yield Finding(f"{limit} limits", None if where.startswith("no: ") else True, where)
     for problem in report["problems"]:
         yield Finding("daemon", False, str(problem))
 

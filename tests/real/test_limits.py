@@ -1,0 +1,190 @@
+"""Limits and identity end to end: declared, enforced, shown, and told apart when they end a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reconciler
+from reconciler.launcher.cgroups import Cgroups
+from tests.real.house import House, eventually, worker
+
+EAT = ["python3", "-c", "bytearray(200 << 20)"]
+SMALL = {"resources": {"limits": {"memory": "48Mi"}}}
+
+
+def needs(controller: str) -> pytest.MarkDecorator:
+    why = Cgroups("/nowhere", print).about()[controller]
+    return pytest.mark.skipif(why.startswith("no: "), reason=f"{controller} cannot be limited here: {why}")
+
+
+def in_force(house: House, name: str) -> dict[str, Any]:
+    status = eventually(lambda: (s := house.worker(name)).get("inForce") and s, what="what is in force")
+    return dict(status["inForce"])
+
+
+def test_what_is_in_force_is_shown_as_the_kernel_has_it(shared: House, name: str) -> None:
+    template = {
+        "nice": 3,
+        "umask": "027",
+        "rlimits": {"nofile": 777, "as": "8Gi"},
+        "sandbox": {"noNewPrivileges": True},
+    }
+    shared.apply(name, worker("ledger"), template=template)
+    shared.living(name, 1)
+    shown = in_force(shared, f"{name}-0")
+    assert (shown["nice"], shown["umask"], shown["noNewPrivileges"]) == (3, "0027", True)
+    assert (shown["rlimits"]["nofile"], shown["rlimits"]["as"], shown["rlimits"]["core"]) == (777, "8Gi", "0")
+    assert "notEnforced" not in shown
+    page = shared.cli("describe", f"worker/{name}-0").stdout
+    assert "inForce:" in page and "nofile: 777" in page
+
+
+@needs("memory")
+@needs("cpu")
+@needs("pids")
+def test_limits_of_the_tree_are_in_force_and_shown(shared: House, name: str) -> None:
+    limits = {"memory": "64Mi", "cpu": "500m", "pids": 30}
+    shared.apply(name, worker("ledger"), template={"resources": {"limits": limits, "enforcement": "Required"}})
+    shared.living(name, 1)
+    assert in_force(shared, f"{name}-0")["limits"] == limits
+
+
+def test_another_user_group_and_groups_are_taken(shared: House, name: str, root: None) -> None:
+    shared.apply(name, ["sleep", "1000"], template={"user": "nobody", "group": "daemon", "groups": ["games", "adm"]})
+    shown = in_force(shared, f"{name}-0")
+    assert (shown["user"], shown["gid"]) == ("nobody", 1)
+    assert len(shown["groups"]) == 2
+
+
+def test_fault_P39_nothing_of_the_daemon_leaks_into_what_it_starts(house: House) -> None:
+    house.up(wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"])
+    house.apply("web", worker("ledger"))
+    pid = house.living("web", 1)["web-0"]
+    assert in_force(house, "web-0")["umask"] == "0022"
+    assert os.getsid(pid) == pid
+    with open(f"/proc/{pid}/stat") as file:
+        assert file.read().rpartition(")")[2].split()[4] == "0", "it has a terminal"
+    with open(f"/proc/{pid}/oom_score_adj") as mine, open("/proc/self/oom_score_adj") as ours:
+        assert mine.read() == ours.read()
+
+
+@needs("memory")
+def test_fault_P32_an_oom_kill_is_a_reason_of_its_own(shared: House, name: str) -> None:
+    shared.apply(name, EAT, template=SMALL, restart={"policy": "Never"})
+    last = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"), what="an exit")
+    assert (last["reason"], last["signal"]) == ("OOMKilled", "SIGKILL")
+    words = [e["message"] for e in shared.events(f"worker/{name}-0") if e["reason"] == "OOMKilled"]
+    assert words == ["SIGKILL (OOMKilled)"]
+
+
+@needs("memory")
+def test_fault_P33_a_kill_from_outside_is_not_taken_for_an_oom_kill(shared: House, name: str) -> None:
+    shared.apply(name, ["sleep", "1000"], template=SMALL, restart={"policy": "Never"})
+    pid = eventually(lambda: shared.pids(name).get(f"{name}-0"))
+    os.kill(pid, signal.SIGKILL)
+    last = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"), what="an exit")
+    assert last["reason"] == "KilledExternally"
+
+
+@needs("memory")
+def test_fault_P32_a_task_that_ran_out_of_memory_says_so(shared: House, name: str) -> None:
+    shared.apply(name, template=SMALL)
+    done = shared.cli("run", "--pool", name, "--", *EAT)
+    assert done.returncode == 128 + 9
+    (task,) = shared.get("tasks", query=f"?pool={name}")
+    assert task["status"]["reason"] == "OOMKilled"
+    assert shared.cli("run", "--pool", name, "--", "true").returncode == 0
+
+
+def test_fault_P42_a_file_beyond_its_limit_ends_the_worker_with_its_reason(shared: House, name: str) -> None:
+    line = f"exec head -c 100000 /dev/zero >{shared.path}/{name}"
+    shared.apply(name, ["sh", "-c", line], template={"rlimits": {"fsize": "4Ki"}}, restart={"policy": "Never"})
+    last = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"), what="an exit")
+    assert (last["reason"], last["signal"]) == ("Signalled", "SIGXFSZ")
+    assert "rlimits.fsize" in last["message"]
+
+
+@needs("pids")
+def test_fault_P43_a_fork_bomb_stays_within_its_pool_and_is_ended(shared: House, name: str) -> None:
+    bomb = "import os\nwhile True:\n try:\n  os.fork()\n except OSError: pass"
+    shared.apply(name, ["python3", "-c", bomb], template={"resources": {"limits": {"pids": 25, "cpu": "500m"}}})
+    pid = eventually(lambda: shared.pids(name).get(f"{name}-0"))
+
+    def members() -> int:
+        with open(f"/proc/{pid}/cgroup") as file:
+            path = next(line.rstrip("\n") for line in file if "pids" in line or line.startswith("0::/"))
+        point = "/sys/fs/cgroup/pids" if "pids" in path else "/sys/fs/cgroup"
+        with open(f"{point}{path.split(':', 2)[2]}/pids.current") as file:
+            return int(file.read())
+
+    eventually(lambda: members() == 25, what="the bomb at its limit")
+    shared.delete(name)
+
+
+def test_a_start_that_a_limit_refuses_says_which_and_why(shared: House, name: str) -> None:
+    template = {"sandbox": {"readWritePaths": ["/no/such/place"]}}
+    shared.apply(name, ["sleep", "1000"], template=template, restart={"policy": "Never"})
+    last = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"), what="a failed start")
+    assert last["reason"] == "StartFailed"
+    assert last["message"].startswith("sandbox: ")
+
+
+@pytest.fixture
+def as_nobody(root: None, house: House) -> list[str]:
+    """What to put in front of a command of ours so that it runs as nobody, who may make no cgroups and own this house."""
+    for directory in (house.path, house.manifests):
+        os.chown(directory, 65534, 65534)
+    packages = os.pathsep.join([str(Path(reconciler.__file__).parents[1]), *filter(os.path.isdir, sys.path)])
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"PYTHONPATH={packages}"]
+    # the interpreter of these tests may be root's alone: then the system's, of the same version, runs the same files
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        wrapper = [*nobody, "sh", "-c", 'python="$1"; shift 2; exec "$python" "$@"', "sh", python]
+        done = subprocess.run([*wrapper, "-", "-m", "reconciler", "version"], cwd="/", capture_output=True)
+        if done.returncode == 0:
+            return wrapper
+    pytest.skip("nobody may not execute a Python that has what this needs")
+
+
+def test_a_limit_that_this_machine_cannot_enforce_is_said(house: House, as_nobody: list[str]) -> None:
+    house.up(wrapper=as_nobody)
+    house.apply("web", ["sleep", "1000"], template=SMALL)
+    assert in_force(house, "web-0")["notEnforced"] == ["memory"]
+    event = eventually(lambda: [e for e in house.events("pool/web") if e["reason"] == "LimitNotEnforced"])[0]
+    assert "memory" in event["message"]
+    required = {"resources": {**SMALL["resources"], "enforcement": "Required"}}
+    house.apply("strict", ["sleep", "1000"], template=required, restart={"policy": "Never"})
+    last = eventually(lambda: house.worker("strict-0").get("lastExit"), what="a failed start")
+    assert last["reason"] == "StartFailed" and last["message"].startswith("cgroup: memory cannot be limited")
+    house.apply("other", ["sleep", "1000"], template={"user": "daemon"}, restart={"policy": "Never"})
+    last = eventually(lambda: house.worker("other-0").get("lastExit"), what="a failed start")
+    assert last["message"].startswith("identity: ") and "only root" in last["message"]
+
+
+def test_nobody_needs_no_right_to_confine_what_it_runs(house: House, as_nobody: list[str]) -> None:
+    house.up(wrapper=as_nobody)
+    inside, outside = house.path / "inside", house.path / "outside"
+    for directory in (inside, outside):
+        directory.mkdir()
+        os.chown(directory, 65534, 65534)
+    line = f"touch {inside}/a; touch {outside}/a; exec sleep 1000"
+    sandbox = {"sandbox": {"readWritePaths": [str(inside)]}, "nice": 4, "rlimits": {"nofile": 64}}
+    house.apply("web", ["sh", "-c", line], template=sandbox)
+    eventually((inside / "a").exists)
+    shown = in_force(house, "web-0")
+    assert (shown["user"], shown["nice"], shown["rlimits"]["nofile"]) == ("nobody", 4, 64)
+    assert shown["noNewPrivileges"] and shown["readWritePaths"] == [str(inside)]
+    eventually(lambda: "Permission denied" in house.cli("logs", "worker/web-0").stdout)
+    assert not (outside / "a").exists()
+
+
+def test_doctor_says_what_can_be_limited(shared: House) -> None:
+    words = shared.cli("doctor").stdout
+    for what in ("landlock", "memory limits", "cpu limits", "pids limits"):
+        assert what in words
