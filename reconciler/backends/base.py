@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from reconciler.launcher.protocol import Message
+from reconciler.resources.environment import ValueFrom
 
 
 class Link(Protocol):
@@ -39,6 +40,14 @@ class Host(Protocol):
 
     def group(self, name: str) -> int:
         """The number of a group. Raises LookupError if there is none of that name."""
+        ...
+
+    def secret(self, reference: ValueFrom) -> str:
+        """What a manifest only names. Raises SecretError."""
+        ...
+
+    def secret_variables(self, path: str) -> dict[str, str]:
+        """A file of NAME=value lines. Raises SecretError."""
         ...
 
     def free_port(self) -> int:

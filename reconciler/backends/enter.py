@@ -65,13 +65,20 @@ def environment(pid: int, instance: str) -> dict[str, str] | None:
 
     Raises Refused when the pid is no longer that instance's, or may not be looked at.
     """
-    pairs = _read(pid, "environ").rstrip(b"\0").split(b"\0")
-    if not all(pair.find(b"=") > 0 for pair in pairs):
+    found = environment_of(pid)
+    if found is None:
         return None
-    found = dict(os.fsdecode(pair).split("=", 1) for pair in pairs)
     if found.get("RECONCILER_INSTANCE") != instance:
         raise Refused(f"pid {pid} is no longer the worker's", "it was started again just now: try once more")
     return found
+
+
+def environment_of(pid: int) -> dict[str, str] | None:
+    """What stands in its memory where its environment was; None when that is something else. Raises Refused."""
+    pairs = _read(pid, "environ").rstrip(b"\0").split(b"\0")
+    if not all(pair.find(b"=") > 0 for pair in pairs):
+        return None
+    return dict(os.fsdecode(pair).split("=", 1) for pair in pairs)
 
 
 def place(pid: int) -> Place:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import re
 import signal as signals
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from reconciler.backends.base import Account, Host
+from reconciler.backends.secrets import SecretError
 from reconciler.errors import Terminal
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Message
@@ -40,13 +41,17 @@ class StartError(Terminal):
         self.step, self.errno = step, errno
 
 
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replaces $(NAME); $$ is a dollar. Raises StartError for a name that is not in the environment."""
+def expand(text: str, variables: Mapping[str, str], secret: Collection[str] = ()) -> str:
+    """Replaces $(NAME); $$ is a dollar. Raises StartError for a name that is not in the environment, or is a secret."""
 
     def value(found: re.Match[str]) -> str:
         name = found.group(1)
         if name is None:
             return "$"
+        if name in secret:
+            raise StartError(
+                "secret", 0, f"$({name}) is a secret: command lines and names of files are open to everybody"
+            )
         if name not in variables:
             raise StartError("expand", 0, f"$({name}) is no variable of the process's environment")
         return variables[name]
@@ -95,9 +100,9 @@ class Starts:
 
     def worker(self, pool: str, worker: Worker, instance: str, template_hash: str, template: Template) -> list[Message]:
         """What to send for one start of a worker. Raises StartError."""
-        base, variables = self._variables(pool, worker, instance, template)
+        base, variables, secret = self._variables(pool, worker, instance, template)
         everything = base | variables
-        argv = [expand(word, everything) for word in template.command]
+        argv = [expand(word, everything, secret) for word in template.command]
         id_, messages = self._register(pool, template, template_hash, base, None)
         key = worker_key(worker.name)
         messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
@@ -110,9 +115,9 @@ class Starts:
 
         Its RECONCILER_INSTANCE is its own, for by that the launcher finds what it leaves behind.
         """
-        base, variables = self._variables(pool, worker, worker.status.instance, template)
+        base, variables, secret = self._variables(pool, worker, worker.status.instance, template)
         everything = base | variables
-        argv = [expand(word, everything) for word in command]
+        argv = [expand(word, everything, secret) for word in command]
         plain = template.changed(sockets=[], stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0))
         id_, messages = self._register(pool, plain, worker.status.template_hash + _BESIDE, base, None)
         own = {**variables, "RECONCILER_INSTANCE": instance}
@@ -121,14 +126,21 @@ class Starts:
 
     def files(self, pool: str, worker: Worker, template: Template, files: Sequence[str]) -> list[str]:
         """Declared files of a worker with its variables in them. Raises StartError."""
-        base, variables = self._variables(pool, worker, worker.status.instance, template)
+        # nothing secret can be part of a name: what a secret's file holds by now does not matter
+        open_ = template.changed(env_from=None)
+        base, variables, secret = self._variables(pool, worker, worker.status.instance, open_, secrets=False)
         everything = base | variables
-        return [expand(path, everything) for path in files]
+        return [expand(path, everything, secret) for path in files]
+
+    def environment(self, pool: str, worker: Worker, template: Template) -> dict[str, str]:
+        """What its latest start had in its environment, secrets as they are now. Raises StartError."""
+        base, variables, _ = self._variables(pool, worker, worker.status.instance, template)
+        return base | variables
 
     def _variables(
-        self, pool: str, worker: Worker, instance: str, template: Template
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """What all workers of the template have in their environment, and what this one has."""
+        self, pool: str, worker: Worker, instance: str, template: Template, secrets: bool = True
+    ) -> tuple[dict[str, str], dict[str, str], set[str]]:
+        """What all workers of the template have in their environment, what this one has, and which of it is secret."""
         base = self._environment(pool, template)
         variables = {
             "RECONCILER_ORDINAL": str(worker.spec.ordinal),
@@ -139,13 +151,13 @@ class Starts:
             if index == 0:
                 variables["PORT"] = str(number)
             variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
-        _declare(template, base, variables)
-        return base, variables
+        secret = self._declare(template, base, variables, secrets)
+        return base, variables, secret
 
     def lane(self, pool: str, slots: int, template: Template, template_hash: str) -> list[Message]:
         """What to send so that the launcher knows a task pool's slots and template; nothing when it does. Raises StartError."""
         base = self._environment(pool, template)
-        _declare(template, base, base)
+        self._declare(template, base, base)
         id_, messages = self._register(pool, template, template_hash, base, pool)
         if self._lanes.get(pool) != (slots, id_):
             self._lanes[pool] = (slots, id_)
@@ -202,6 +214,37 @@ class Starts:
         except LookupError as error:
             raise StartError("identity", 0, f"there is no such group on this machine ({error})") from None
         return gid, groups
+
+    def _declare(
+        self, template: Template, base: Mapping[str, str], into: dict[str, str], secrets: bool = True
+    ) -> set[str]:
+        """Adds the template's variables, each of which may use those before it; returns the names of what is secret.
+
+        Without `secrets` those are left out. Raises StartError.
+        """
+        secret: set[str] = set()
+        try:
+            for source in template.env_from or ():
+                found = self._host.secret_variables(source.file)
+                reserved = next((name for name in found if name.startswith("RECONCILER_")), None)
+                if reserved is not None:
+                    raise StartError("secret", 0, f"{source.file} sets {reserved}, which the reconciler sets")
+                into.update(found)
+                secret.update(found)
+            for variable in template.env:
+                if variable.value_from is None:
+                    text = variable.value or ""
+                    if _refers(text, secret):
+                        secret.add(variable.name)
+                    if secrets or variable.name not in secret:
+                        into[variable.name] = expand(text, {**base, **into})
+                else:
+                    secret.add(variable.name)
+                    if secrets:
+                        into[variable.name] = self._host.secret(variable.value_from)
+        except SecretError as error:
+            raise StartError("secret", error.errno, error.text) from None
+        return secret
 
     def _register(
         self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
@@ -260,7 +303,5 @@ def _limits(template: Template) -> dict[str, Any]:
     )
 
 
-def _declare(template: Template, base: Mapping[str, str], into: dict[str, str]) -> None:
-    """Adds the template's variables; each may use those before it."""
-    for variable in template.env:
-        into[variable.name] = expand(variable.value, {**base, **into})
+def _refers(text: str, names: Collection[str]) -> bool:
+    return any(found.group(1) in names for found in _VARIABLE.finditer(text))

@@ -8,13 +8,14 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from reconciler.backends import logs
+from reconciler.backends import logs, secrets
 from reconciler.backends.base import Account
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Decoder, FrameError, Message
+from reconciler.resources.environment import ValueFrom
 
 _READ_BYTES = 1 << 16
 
@@ -103,8 +104,9 @@ class SocketLink:
 class LocalHost:
     """Accounts, ports and files of this machine."""
 
-    def __init__(self, log_directory: str) -> None:
-        self.path = os.environ.get("PATH", os.defpath)
+    def __init__(self, log_directory: str, environ: Mapping[str, str] = os.environ) -> None:
+        self.path = environ.get("PATH", os.defpath)
+        self._environ = environ
         self._logs = log_directory
         self._accounts: dict[str | None, Account] = {}
 
@@ -118,6 +120,14 @@ class LocalHost:
     def group(self, name: str) -> int:
         """The number of a group. Raises LookupError if there is none of that name."""
         return grp.getgrnam(name).gr_gid
+
+    def secret(self, reference: ValueFrom) -> str:
+        """What a manifest only names. Raises SecretError."""
+        return secrets.value(reference, self._environ)
+
+    def secret_variables(self, path: str) -> dict[str, str]:
+        """A file of NAME=value lines. Raises SecretError."""
+        return secrets.file_of_variables(path)
 
     def free_port(self) -> int:
         """A TCP port nobody listens on now."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -37,16 +39,45 @@ def exec_command(worker: str, command: Sequence[str], state: str | None) -> int:
     if not command:
         raise click.UsageError("what shall be run? reconciler exec worker/NAME -- CMD")
     with connect(state) as client:
-        status = client.get("workers", name)["status"]
+        found = client.get("workers", name)
+        status = found["status"]
     pid = status.get("pid")
     if pid is None:
         raise Refused(f"worker/{name} does not run now", f"reconciler describe worker/{name} says why")
     environment = enter.environment(pid, status["instance"])
     if environment is None:
-        raise Refused(f"worker/{name} has written over its environment", "run the command in another worker")
+        from reconciler.resources.revision import revision_name
+
+        # the program shows a title there: what it was started with is made again
+        with connect(state) as client:
+            revision = client.get("revisions", revision_name(found["spec"]["pool"], status["templateHash"]))
+            launcher = client.status()["launcher"]["pid"]
+        environment = _declared(found, revision, launcher)
     if sys.stdin.isatty() and "TERM" in os.environ:
         environment.setdefault("TERM", os.environ["TERM"])
     place = enter.place(pid)
     sys.stdout.flush()
     sys.stderr.flush()
     return enter.run(place, environment, command)
+
+
+def _declared(worker: dict[str, Any], revision: dict[str, Any], launcher: int) -> dict[str, str]:
+    """What a worker's template declares, with secrets read by us."""
+    from reconciler.backends import enter
+    from reconciler.backends.launch import StartError, Starts
+    from reconciler.backends.local import LocalHost
+    from reconciler.resources.meta import Metadata
+    from reconciler.resources.pool import Template
+    from reconciler.resources.worker import Worker, WorkerSpec, WorkerStatus
+
+    made = Worker(
+        metadata=Metadata(name=worker["metadata"]["name"]),
+        spec=WorkerSpec.model_validate(worker["spec"]),
+        status=WorkerStatus(instance=worker["status"]["instance"]),
+    )
+    template = Template.model_validate_json(json.dumps(revision["spec"]["template"]))
+    starts = Starts(LocalHost("", enter.environment_of(launcher) or {}))
+    try:
+        return starts.environment(made.spec.pool, made, template)
+    except StartError as error:
+        raise Refused(f"the environment of {made.key} cannot be made: {error}") from None

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.errors import Conflict, NotFound, QueueFull, Refused, Unavailable
-from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown, Pool, Tasks
+from reconciler.resources.environment import MAX_ARGUMENT_BYTES
+from reconciler.resources.pool import OnUnknown, Pool, Tasks
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
 from reconciler.store.base import TaskRecord
 

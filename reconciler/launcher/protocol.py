@@ -119,7 +119,7 @@ class Exit(TypedDict, total=False):
     signal: int
     core: bool
     failed: list[Any]
-    """[step, errno, text]: step is one of expand, resolve, log, cgroup, fork, sockets, sandbox, nice, identity, rlimits,
+    """[step, errno, text]: step is one of expand, secret, resolve, log, cgroup, fork, sockets, sandbox, nice, identity, rlimits,
     chdir, exec."""
     unknown: str
     """Why nobody can know how it ended: "reboot", "unseen", "lost"."""

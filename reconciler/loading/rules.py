@@ -272,6 +272,13 @@ _SEMANTICS = (
         right="template: {command: [env], env: [{name: A, value: x}, {name: B, value: y}]}",
     ),
     Rule(
+        "secret", Layer.SEMANTICS, "a secret in a command line or in the name of a file",
+        "Command lines and names can be read by every user of the machine, and end up in logs; an environment cannot.",
+        "Let the program read the variable itself.",
+        wrong="template: {command: [serve, $(KEY)], env: [{name: KEY, valueFrom: {file: /etc/key}}]}",
+        right="template: {command: [serve], env: [{name: KEY, valueFrom: {file: /etc/key}}]}",
+    ),
+    Rule(
         "reserved", Layer.SEMANTICS, "a variable that the reconciler sets itself",
         "RECONCILER_... tells a process who it is; what is passed on (LISTEN_FDS) must be the truth.",
         "Choose another name.",

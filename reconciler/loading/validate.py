@@ -22,9 +22,10 @@ from reconciler.loading.ignore import without_ignored
 from reconciler.loading.parse import MAX_PROBLEMS, Document, SourceFile, parse
 from reconciler.loading.problem import START, Problem, Span, has_errors, in_order, render_concise, render_full
 from reconciler.resources.check import Address, address, findings, references
+from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.kinds import ALL, WRITABLE
 from reconciler.resources.meta import API_VERSION, NAME_PATTERN, Key, Metadata, Object, Origin
-from reconciler.resources.pool import MAX_ARGUMENT_BYTES, Pool
+from reconciler.resources.pool import Pool
 from reconciler.resources.units import BadValue, shown
 
 __all__ = ["LoadResult", "Problem", "SourceFile", "load", "render_concise", "render_full"]
@@ -260,6 +261,10 @@ def _pattern(pattern: str, value: str) -> tuple[str, str, str]:
         signals = [f"SIG{name}" for name in pattern[5:].split(")")[0].split("|")]
         help = _did_you_mean(f"SIG{value.upper().removeprefix('SIG')}", signals) or f"known: {', '.join(signals)}"
         return "value", f"expected a signal such as SIGTERM, got {shown(value)}", help
+    if pattern.startswith("^/"):
+        return "value", f"expected an absolute path, got {shown(value)}", "begin it with /"
+    if not pattern.startswith("^[A-Za-z_]"):
+        return "value", f"{shown(value)} does not match {pattern}", ""
     return "value", f"{shown(value)} is not the name of a variable", "letters, digits and _, no digit first"
 
 

@@ -40,6 +40,8 @@ def _hint(step: str, errno: int, command: str, working_dir: str) -> str:
         return f"no {command} in PATH: install it or write its whole path"
     if step == "exec":
         return _EXEC_HINTS.get(errno, "")
+    if step == "secret":
+        return "what runs stays up; a start is tried again"
     if step == "identity":
         return "only root can start processes of another account" if errno == EPERM else ""
     return ""

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from reconciler.resources import limits
+from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.meta import Key, Model, Object
-from reconciler.resources.pool import MAX_ARGUMENT_BYTES, MAX_REPLICAS, Pool, Template
+from reconciler.resources.pool import MAX_REPLICAS, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Probe
 from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.units import format_duration, shown
@@ -191,16 +192,17 @@ def _strings(template: Template) -> Iterator[Finding]:
             message = f"{size} bytes; Linux takes at most {MAX_ARGUMENT_BYTES} in one argument"
             yield Finding("argument-too-long", path, message, "put it into a file")
     total = sum(len(word.encode()) + 9 for word in template.command)  # with a NUL and a pointer each
-    total += sum(len(variable.name) + len(variable.value.encode()) + 10 for variable in template.env)
+    total += sum(len(variable.name) + len((variable.value or "").encode()) + 10 for variable in template.env)
     if total > MAX_TOTAL_BYTES:
         message = f"command and env have {total} bytes together; Linux takes at most 2 MiB of both"
         yield Finding("argument-too-long", _TEMPLATE, message, "put some of it into a file")
     for index, variable in enumerate(template.env):
-        size = len(variable.name) + 1 + len(variable.value.encode())
+        value = variable.value or ""
+        size = len(variable.name) + 1 + len(value.encode())
         if size > MAX_ARGUMENT_BYTES:
             message = f"NAME=VALUE of {size} bytes; Linux takes at most {MAX_ARGUMENT_BYTES} in one variable"
             yield Finding("argument-too-long", (*_TEMPLATE, "env", index, "value"), message, "put it into a file")
-        if "\0" in variable.value:
+        if "\0" in value:
             path = (*_TEMPLATE, "env", index, "value")
             yield Finding("nul", path, "a NUL character cannot be handed to a process", "remove \\0")
 
@@ -231,6 +233,7 @@ def _variables(pool: Pool) -> Iterator[Finding]:
         known |= {f"PORT_{port.name.upper().replace('-', '_')}" for port in template.ports}
         known |= {"PORT"} if template.ports else set()
     declared: set[str] = set()
+    secret: set[str] = set()
     for index, variable in enumerate(template.env):
         path = (*_TEMPLATE, "env", index)
         if variable.name in declared:
@@ -239,12 +242,36 @@ def _variables(pool: Pool) -> Iterator[Finding]:
             message = f"{variable.name} is set by the reconciler"
             yield Finding("reserved", (*path, "name"), message, "choose another name")
         later = {item.name for item in template.env[index:]} - known
-        yield from _unknown((*path, "value"), variable.value, known, later)
+        yield from _one_value(path, variable)
+        text = variable.value or ""
+        if not template.env_from:  # which names those files have is seen at the start
+            yield from _unknown((*path, "value"), text, known, later)
+        if variable.value_from is not None or _names(text) & secret:
+            secret.add(variable.name)
         declared.add(variable.name)
         known.add(variable.name)
     for field, text in _all_strings(template):
         if field[2] in ("command", "cleanup", "probes"):
             yield from _unknown(field, text, known, set())
+            for name in sorted(_names(text) & secret):
+                message = f"$({name}) is a secret, and command lines and names of files are open to everybody"
+                yield Finding("secret", field, message, f"let the program read {name} from its environment")
+
+
+def _one_value(path: FieldPath, variable: EnvVar) -> Iterator[Finding]:
+    reference = variable.value_from
+    if variable.value is None and reference is None:
+        help = "write value: TEXT, or valueFrom: {file: /PATH}"
+        yield Finding("missing-field", path, f"{variable.name} has no value", help)
+    elif variable.value is not None and reference is not None:
+        yield Finding("value", path, f"{variable.name} has value and valueFrom", "remove one of them")
+    if reference is not None and len(reference.given) != 1:
+        message = "a secret comes from exactly one of file, env and credential"
+        yield Finding("value", (*path, "valueFrom"), message, "write valueFrom: {file: /PATH}")
+
+
+def _names(text: str) -> set[str]:
+    return {found.group(1) for found in _VARIABLE.finditer(text)} - {None} if "$" in text else set()
 
 
 def _unknown(path: FieldPath, text: str, known: set[str], later: set[str]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from reconciler.resources.environment import EnvFrom, EnvVar
 from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
 from reconciler.resources.probe import Probes
@@ -20,19 +21,7 @@ from reconciler.resources.restart import Backoff, Restart, RestartBudget
 from reconciler.resources.units import Duration, Signal, Size, Umask
 
 MAX_REPLICAS = 10_000
-MAX_ARGUMENT_BYTES = 131_071
-"""The kernel's limit for one argument or one variable."""
-
 _LIVE = changes(Change.LIVE)
-
-
-class EnvVar(Model):
-    """One variable of the process's environment."""
-
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255, description="Its name.")
-    value: str = Field(
-        max_length=MAX_ARGUMENT_BYTES, description="Its value; $(NAME) is another variable, $$ a dollar."
-    )
 
 
 class Port(Model):
@@ -101,6 +90,9 @@ class Template(Model):
         default=[], max_length=4096, description="argv; $(NAME) is a variable of its environment."
     )
     env: list[EnvVar] = Field(default=[], max_length=4096, description="Variables beside the standard ones.")
+    env_from: list[EnvFrom] | None = Field(
+        default=None, max_length=100, description="Files of variables; those of `env` come after."
+    )
     user: str | None = Field(
         default=None, min_length=1, max_length=255, description="The account to run as; the daemon must be root."
     )

@@ -12,8 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.meta import Metadata, Model, Object
-from reconciler.resources.pool import MAX_ARGUMENT_BYTES, OnUnknown
+from reconciler.resources.pool import OnUnknown
 from reconciler.resources.units import Duration, Moment
 from reconciler.resources.worker import Reason
 

@@ -102,11 +102,17 @@ def test_fault_M14_nothing_is_coerced_into_a_number(value: str) -> None:
     assert (problem.rule, problem.path, problem.line) == ("type", "spec.replicas", 5)
 
 
-@pytest.mark.parametrize("value", ["012", "1e3", "true", "~", "1.5"])
+@pytest.mark.parametrize("value", ["012", "1e3", "true", "1.5"])
 def test_fault_M14_nothing_is_coerced_into_a_string(value: str) -> None:
     (problem,) = read(POOL.replace('"$(HOME)/shop"', value)).problems
 
     assert (problem.rule, problem.path) == ("type", "spec.template.env[0].value")
+
+
+def test_fault_M14_nothing_is_no_value() -> None:
+    (problem,) = read(POOL.replace('"$(HOME)/shop"', "~")).problems
+
+    assert (problem.rule, problem.path) == ("missing-field", "spec.template.env[0]")
 
 
 @pytest.mark.parametrize("value", ["-1", "10001", "1000000000"])
