@@ -129,10 +129,13 @@ class Client:
         found: list[str] = self._json("POST", _path(kind, name, "signal"), body=body)["signalled"]
         return found
 
-    def reload(self, kind: str, name: str, reason: str = "") -> list[str]:
-        """Has a worker, or all of a pool, read its configuration anew; returns the workers that were told."""
-        found: list[str] = self._json("POST", _path(kind, name, "reload"), body={"reason": reason})["reloaded"]
-        return found
+    def reload(self, kind: str, name: str, reason: str = "") -> dict[str, Any]:
+        """Has a worker, or all of a pool, read its configuration anew: {"reloaded": [NAME], "failed": {NAME: why}}."""
+        return self._json("POST", _path(kind, name, "reload"), body={"reason": reason})
+
+    def restart(self, pool: str, reason: str = "") -> dict[str, Any]:
+        """Has all workers of a pool started anew, one after another."""
+        return self._json("POST", _path("pools", pool, "restart"), body={"reason": reason})
 
     # -- tasks
 

@@ -48,6 +48,7 @@ from reconciler.runtime.operations import Operations
 from reconciler.runtime.probes import Prober
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource, forget_others
+from reconciler.runtime.watched import WatchedFiles
 from reconciler.store.base import Store, StoreFull, TaskRecord
 from reconciler.store.sqlite import SqliteStore
 
@@ -109,9 +110,10 @@ class Controller:
             DirectorySource(source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND])
             for source in sources
         ]
-        self._operations = Operations(self._link)
         beside = BesideWorkers(self._link.send, self._beside, self.clock)
         self.loop.observer.beside = beside.heard
+        self._operations = Operations(self._link, beside)
+        self._watched_files = WatchedFiles(self.store, self.clock, self._operations.reload, self._wake)
         self._prober = Prober(self.store, self.clock, beside, self.loop.wake)
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
@@ -124,6 +126,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._serve())
             group.create_task(self._rotation.run())
+            group.create_task(self._watched_files.run())
             group.create_task(self._heartbeat())
             group.create_task(self._first_looks())
             for source in self.sources:
@@ -382,9 +385,13 @@ class Controller:
         """Sends a signal to the main process, or the group, of each; returns their names."""
         return self._operations.signal(workers, name, group)
 
-    def reload(self, pool: Pool, workers: Sequence[Worker]) -> list[str]:
-        """Has each read its configuration anew, as the pool declares; returns their names."""
-        return self._operations.reload(pool, workers)
+    async def reload(self, pool: Pool, workers: Sequence[Worker]) -> dict[str, str]:
+        """Has each read its configuration anew, as the pool declares; by name what went wrong, or nothing."""
+        return await self._operations.reload(pool, workers)
+
+    def restart(self, pool: Pool) -> None:
+        """Has all workers of a pool started anew, one after another."""
+        self.store.set_status(pool.key, pool.status.changed(restarts_asked=pool.status.restarts_asked + 1))
 
     def rescan(self) -> None:
         """Looks at the sources now."""

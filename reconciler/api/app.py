@@ -5,7 +5,7 @@
     GET    /api/v1/{kind}[/{name}]                 ?watch=true&resourceVersion=N: server-sent events
     POST   /api/v1/pools|restartpolicies           PUT, DELETE /api/v1/pools|restartpolicies/{name}
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
-    POST   /api/v1/pools/{name}/stop|start|reload  /api/v1/pools|workers/{name}/signal|reload
+    POST   /api/v1/pools/{name}/stop|start|restart /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
     GET    /api/v1/workers|tasks/{name}/logs       /api/v1/{kind}/{name}/why
     POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
@@ -110,6 +110,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/pools/{{name}}/scale", api.scale, "POST"),
         _route(f"{v1}/pools/{{name}}/stop", operate.stop, "POST"),
         _route(f"{v1}/pools/{{name}}/start", operate.start, "POST"),
+        _route(f"{v1}/pools/{{name}}/restart", operate.restart, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/signal", operate.signal, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/reload", operate.reload, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/logs", api.logs, "GET"),

@@ -88,8 +88,12 @@ class Daemon(Protocol):
         """Sends a signal to the main process, or the group, of each; returns their names."""
         ...
 
-    def reload(self, pool: Pool, workers: Sequence[Worker]) -> list[str]:
-        """Has each read its configuration anew, as the pool declares; returns their names."""
+    async def reload(self, pool: Pool, workers: Sequence[Worker]) -> dict[str, str]:
+        """Has each read its configuration anew, as the pool declares; by name what went wrong, or nothing."""
+        ...
+
+    def restart(self, pool: Pool) -> None:
+        """Has all workers of a pool started anew, one after another."""
         ...
 
     def rescan(self) -> None:

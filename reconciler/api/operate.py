@@ -1,6 +1,7 @@
-"""What operators do to what runs: stop, start, signal, reload. Each leaves an event that names who, and why.
+"""What operators do to what runs: stop, start, restart, signal, reload. Each leaves an event that names who, and why.
 
 stop, start      a wish that stays with the pool (metadata.intent), over restarts of the daemon, until it ends or is taken back
+restart          a count in the pool's status, which is part of the template's hash: a rollout like any other
 signal, reload   happens now, to processes that run now, and is not repeated
 """
 
@@ -100,10 +101,24 @@ class Operate:
                 f"{pool.key} does not say how it is reloaded",
                 "declare spec.template.reload, such as {signal: SIGHUP}",
             )
-        names = self._daemon.reload(pool, workers)
-        self._say(request, key, "ReloadRequested", f"{', '.join(names)} told to reload", asked.reason)
+        answers = await self._daemon.reload(pool, workers)
+        self._say(request, key, "ReloadRequested", f"{', '.join(answers)} told to reload", asked.reason)
+        failed = {name: problem for name, problem in answers.items() if problem}
+        for name, problem in failed.items():
+            worker, message = Key("Worker", name), f"it could not be reloaded: {problem}"
+            self._store.add_event(event(worker, "ReloadFailed", message, self._clock.now(), warning=True))
         await self._daemon.committed()
-        return _json(views.encode({"reloaded": names}))
+        return _json(views.encode({"reloaded": [name for name in answers if name not in failed], "failed": failed}))
+
+    async def restart(self, request: Request) -> Response:
+        asked = await body(request, _Reason)
+        pool = self._pool(request.path_params["name"])
+        if pool.spec.tasks is not None:
+            raise Refused(f"{pool.key} runs tasks", "each task is a process of its own: there is nothing to restart")
+        self._daemon.restart(pool)
+        self._say(request, pool.key, "RestartRequested", "its workers are restarted, one after another", asked.reason)
+        await self._daemon.committed()
+        return _json(views.object_(self._pool(pool.name)))
 
     def _running(self, request: Request) -> tuple[Key, Sequence[Worker]]:
         """What was named, and the workers of it that run."""

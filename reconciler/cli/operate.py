@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli.connection import connect, state_option
 from reconciler.cli.objects import plural, pool_name
+from reconciler.cli.show import escape
 
 _reason = click.option("--reason", default="", help="Why; the event says it.")
 
@@ -76,13 +77,19 @@ def signal_command(name: str, what: Sequence[str], group: bool, reason: str, sta
 @click.argument("what", nargs=-1, required=True, metavar="pool/NAME | worker/NAME ...")
 @_reason
 @state_option
-def reload_command(what: Sequence[str], reason: str, state: str | None) -> None:
+def reload_command(what: Sequence[str], reason: str, state: str | None) -> int:
     """Has workers read their configuration anew, in the way their template's `reload` says."""
     chosen = [_chosen(text) for text in what]
+    code = 0
     with connect(state) as client:
         for kind, object_ in chosen:
-            for worker in client.reload(kind, object_, reason):
+            found = client.reload(kind, object_, reason)
+            for worker in found["reloaded"]:
                 click.echo(f"worker/{worker} reloaded")
+            for worker, problem in found["failed"].items():
+                click.echo(f"error: worker/{worker} could not be reloaded: {escape(problem)}", err=True)
+                code = 1
+    return code
 
 
 def _chosen(text: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ VERBS = {
     "logs": "logs",
     "plan": "plan",
     "reload": "operate",
+    "rollout": "rollout",
     "run": "tasks",
     "scale": "objects",
     "signal": "operate",

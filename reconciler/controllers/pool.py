@@ -32,7 +32,7 @@ from reconciler.controllers.worker import stopped_by
 from reconciler.policies import rollout
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, set_condition
-from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, template_hash
+from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, revision_hash
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import format_moment
@@ -59,7 +59,7 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
 
 
 def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
-    target = template_hash(pool.spec.template)
+    target = revision_hash(pool)
     if world.mode is not Mode.RUNNING:
         status = _status(pool, workers, target, pool.status.rollout, False, now)
         return Plan(_said(pool, status, now))
@@ -222,7 +222,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         deletions = tuple(Delete(w.key, "the pool runs tasks now") for w in workers if w.metadata.deleted_at is None)
         status = _status(pool, workers, "", None, False, now)
         return Plan((*deletions, *_said(pool, status, now)))
-    target = template_hash(pool.spec.template)
+    target = revision_hash(pool)
     stop = pool.metadata.stopped(now)
     # what waits in the launcher must not begin now
     open_ = pool.spec.replicas if world.mode is Mode.RUNNING and stop is None else 0
@@ -234,7 +234,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     conditions = set_condition(conditions, "Progressing", Status.FALSE, "Complete", "", now)
     conditions = set_condition(conditions, "Degraded", Status.FALSE, "AsExpected", "", now)
     conditions = _stopped(conditions, stop, world.queue(pool.name).claimed, now)
-    status = PoolStatus(
+    status = pool.status.changed(
         observed_generation=pool.metadata.generation,
         desired_replicas=pool.spec.replicas,
         replicas=open_,
@@ -243,6 +243,8 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         available_replicas=open_,
         updated_replicas=open_,
         template_hash=target,
+        restarts=0,
+        rollout=None,
         conditions=conditions,
         tasks=_task_counts(world.queue(pool.name).counts),
     )
@@ -276,7 +278,7 @@ def _leave(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     actions: list[Action] = [Delete(w.key, reason) for w in workers if w.metadata.deleted_at is None]
     queue = world.queue(pool.name) if pool.spec.tasks is not None else None
     if queue is not None:
-        actions.append(Lane(pool.name, 0, template_hash(pool.spec.template)))
+        actions.append(Lane(pool.name, 0, revision_hash(pool)))
     if not workers and (queue is None or not queue.claimed):
         actions.extend(Remove(revision.key) for revision in world.owned_by(pool.key, Revision))
         return Plan((*actions, Remove(pool.key)))
@@ -333,7 +335,7 @@ def _status(
             conditions, "Progressing", _truth(left > 0), "Stopping" if left else "Stopped", state, now
         )
     conditions = _stopped(conditions, stop, left, now)
-    return PoolStatus(
+    return pool.status.changed(
         observed_generation=pool.metadata.generation,
         desired_replicas=pool.spec.replicas,
         replicas=count.total,
@@ -345,6 +347,7 @@ def _status(
         template_hash=target if settled else pool.status.template_hash,
         rollout=rolling,
         conditions=conditions,
+        tasks=None,
     )
 
 

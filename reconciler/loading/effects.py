@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from reconciler.loading.apply import Decision, decide, refusal
 from reconciler.resources.meta import Change, Model, Object
-from reconciler.resources.pool import Pool, template_hash
+from reconciler.resources.pool import Pool, revision_hash
 from reconciler.resources.worker import Worker
 from reconciler.store.base import Store
 
@@ -82,10 +82,10 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
     if (old.spec.tasks is None) != (new.spec.tasks is None):
         what = "the pool runs tasks now" if new.spec.tasks is not None else "the pool runs workers now"
         return "replace", "restart", names[::-1] or _missing(new, 0), what
-    target = template_hash(new.spec.template)
+    target = revision_hash(new.changed(status=old.status))
     kept = [worker for worker in workers if worker.spec.ordinal < new.spec.replicas]
     scaled = _scaled(old, new, workers)
-    if target != template_hash(old.spec.template):
+    if target != revision_hash(old):
         because = _paths([field for field in fields if field.change is Change.TEMPLATE])
         if new.spec.tasks is not None:
             return "update", "live", (), f"{because}: tasks that run go on, the next ones begin with it"

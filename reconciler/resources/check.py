@@ -15,7 +15,7 @@ from typing import NamedTuple
 from reconciler.resources import limits
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.meta import Key, Model, Object
-from reconciler.resources.pool import MAX_REPLICAS, Pool, Template
+from reconciler.resources.pool import MAX_REPLICAS, OnChange, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Probe
 from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.units import format_duration, shown
@@ -120,6 +120,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _cleanup(template)
     for rule, field, message, help in limits.findings(template):
         yield Finding(rule, (*_TEMPLATE, *field), message, help)
+    yield from _reload(template)
     yield from _probes(pool)
     yield from _dependencies(pool)
     beside = spec.restart.model_fields_set - {"ref"}
@@ -216,6 +217,8 @@ def _all_strings(template: Template) -> Iterator[tuple[FieldPath, str]]:
         probe = template.probes.of(kind)
         if probe is not None and probe.exec is not None:
             yield from _each((*_TEMPLATE, "probes", kind.value, "exec", "command"), probe.exec.command)
+    if template.reload is not None and template.reload.exec is not None:
+        yield from _each((*_TEMPLATE, "reload", "exec", "command"), template.reload.exec.command)
     for index, socket in enumerate(template.sockets):
         yield (*_TEMPLATE, "sockets", index, "listen"), socket.listen
 
@@ -251,7 +254,7 @@ def _variables(pool: Pool) -> Iterator[Finding]:
         declared.add(variable.name)
         known.add(variable.name)
     for field, text in _all_strings(template):
-        if field[2] in ("command", "cleanup", "probes"):
+        if field[2] in ("command", "cleanup", "probes", "reload"):
             yield from _unknown(field, text, known, set())
             for name in sorted(_names(text) & secret):
                 message = f"$({name}) is a secret, and command lines and names of files are open to everybody"
@@ -324,6 +327,17 @@ def _sockets(template: Template) -> Iterator[Finding]:
         if any(here.meets(other) for other in addresses):
             yield Finding("socket", (*path, "listen"), f"{socket.listen} is held twice", "remove one of them")
         addresses.append(here)
+
+
+def _reload(template: Template) -> Iterator[Finding]:
+    how = template.reload
+    if how is not None and (how.signal is None) == (how.exec is None):
+        message = "a reload is exactly one of signal and exec"
+        yield Finding("value", (*_TEMPLATE, "reload"), message, "write reload: {signal: SIGHUP}")
+    for index, watched in enumerate(template.watch_files):
+        if watched.action is OnChange.RELOAD and how is None:
+            path = (*_TEMPLATE, "watchFiles", index, "action")
+            yield Finding("value", path, "the template has no reload", "add reload: {signal: SIGHUP}")
 
 
 def _cleanup(template: Template) -> Iterator[Finding]:

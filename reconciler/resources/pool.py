@@ -16,7 +16,7 @@ from pydantic import Field
 from reconciler.resources.environment import EnvFrom, EnvVar
 from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
-from reconciler.resources.probe import Probes
+from reconciler.resources.probe import Exec, Probes
 from reconciler.resources.restart import Backoff, Restart, RestartBudget
 from reconciler.resources.units import Duration, Signal, Size, Umask
 
@@ -47,9 +47,26 @@ class Stop(Model):
 
 
 class Reload(Model):
-    """How a worker is asked to read its configuration anew."""
+    """How a worker is asked to read its configuration anew; exactly one."""
 
-    signal: Signal = Field(default="SIGHUP", description="Sent to its main process.")
+    signal: Signal | None = Field(default=None, description="Sent to its main process.")
+    exec: Exec | None = Field(default=None, description="Run as the worker is; exit code 0 is a success.")
+
+
+class OnChange(StrEnum):
+    """What follows when a watched file has another content."""
+
+    RESTART = "Restart"
+    RELOAD = "Reload"
+
+
+class WatchedFile(Model):
+    """A file whose content workers read when they start."""
+
+    path: str = Field(pattern=r"^/[^\x00]*$", max_length=4095, description="A file; links are followed.")
+    action: OnChange = Field(
+        default=OnChange.RESTART, strict=False, description="Restart: one worker after another. Reload: as declared."
+    )
 
 
 class Destination(StrEnum):
@@ -118,6 +135,12 @@ class Template(Model):
     stop: Stop = Field(default=Stop(), description="How it is asked to end.", json_schema_extra=_LIVE)
     reload: Reload | None = Field(
         default=None, description="How it is told to read its configuration anew.", json_schema_extra=_LIVE
+    )
+    watch_files: list[WatchedFile] = Field(
+        default=[],
+        max_length=100,
+        description="Files whose content decides: another content restarts or reloads.",
+        json_schema_extra=_LIVE,
     )
     logs: Logs = Field(default=Logs(), description="Where its output goes.", json_schema_extra=_LIVE)
     cleanup: Cleanup = Field(default=Cleanup(), description="What is removed after it.", json_schema_extra=_LIVE)
@@ -281,6 +304,8 @@ class PoolStatus(Model):
     rollout: Rollout | None = None
     conditions: tuple[Condition, ...] = ()
     tasks: TaskCounts | None = None
+    restarts_asked: int = Field(default=0, description="How often a rolling restart was asked for.")
+    watched: dict[str, str] = Field(default={}, description="Digests of the files that are watched.")
 
 
 class Pool(Object):
@@ -317,3 +342,9 @@ def template_hash(template: Template) -> str:
     """Ten hexadecimal digits that change exactly when a field changes that workers are replaced for."""
     text = json.dumps(template_fields(template), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def revision_hash(pool: Pool) -> str:
+    """The hash workers shall have: that of the template, or another one for each rolling restart that was asked for."""
+    hash_, asked = template_hash(pool.spec.template), pool.status.restarts_asked
+    return hashlib.sha256(f"{hash_}+{asked}".encode()).hexdigest()[:10] if asked else hash_

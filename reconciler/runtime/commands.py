@@ -1,4 +1,4 @@
-"""Commands beside a worker (probes by exec), started by the launcher as the worker itself is.
+"""Commands beside a worker (probes by exec, reloads), started by the launcher as the worker itself is.
 
     run --> ["spawn", probe/web-0/liveness ...] --> started --> exited --> emptied (nothing of its tree is left)
              timeout, or nobody wants it any more: SIGKILL to its tree
@@ -17,7 +17,6 @@ from reconciler.backends.ask import Answer
 from reconciler.backends.launch import StartError
 from reconciler.clock import Clock
 from reconciler.launcher.protocol import Exit, Message
-from reconciler.resources.probe import Kind
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker
 from reconciler.runtime.observer import how
@@ -57,8 +56,8 @@ class BesideWorkers:
         self._by_key: dict[str, _Run] = {}
         self._by_instance: dict[str, _Run] = {}
 
-    async def run(self, worker: Worker, kind: Kind, command: list[str], timeout_s: float) -> Answer:
-        """Runs it, kills its tree at the timeout, and then waits until nothing of it is left."""
+    async def run(self, worker: Worker, kind: str, command: list[str], timeout_s: float) -> Answer:
+        """`kind`: a kind of probe, or another word for what it is for. Runs it, kills its tree at the timeout, and then waits until nothing of it is left."""
         key = f"probe/{worker.name}/{kind}"
         while (before := self._by_key.get(key)) is not None:
             await before.gone.wait()

@@ -297,6 +297,8 @@ class Loop:
             asked = old is None or new is None or old.metadata.intent != new.metadata.intent
             if isinstance(old, Pool) and isinstance(new, Pool) and _counts(old) != _counts(new):
                 self._wake_neighbours(new)
+            if isinstance(old, Pool) and isinstance(new, Pool):
+                asked = asked or old.status.restarts_asked != new.status.restarts_asked
             if not spec_changed and not deleted and not asked:
                 return
             self.world.pools_changed()

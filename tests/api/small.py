@@ -127,8 +127,11 @@ class SmallDaemon:
         self.sent += [(worker.name, name, group) for worker in workers]
         return [worker.name for worker in workers]
 
-    def reload(self, pool: Pool, workers: Sequence[Worker]) -> list[str]:
-        return self.signal(workers, "reload", False)
+    async def reload(self, pool: Pool, workers: Sequence[Worker]) -> dict[str, str]:
+        return dict.fromkeys(self.signal(workers, "reload", False), "")
+
+    def restart(self, pool: Pool) -> None:
+        self.store.set_status(pool.key, pool.status.changed(restarts_asked=pool.status.restarts_asked + 1))
 
     def rescan(self) -> None:
         self.rescans += 1

@@ -143,3 +143,26 @@ def test_a_stopped_task_pool_opens_no_slot(shared: House, name: str) -> None:
     assert shared.cli("start", f"pool/{name}").returncode == 0
     assert shared.task_ended(task)["state"] == "Succeeded"
     assert json.loads(shared.cli("get", f"pool/{name}", "-o", "json").stdout)["metadata"]["intent"]["wish"] == "Started"
+
+
+def test_a_reload_by_command_runs_as_the_worker_does_and_says_what_failed(shared: House, name: str) -> None:
+    script = "echo $RECONCILER_WORKER >> $LEDGER/$RECONCILER_POOL.reloads; test $RECONCILER_ORDINAL = 0"
+    shared.apply(name, worker("ledger"), replicas=2, template={"reload": {"exec": {"command": ["sh", "-c", script]}}})
+    before = shared.living(name, 2)
+    done = shared.cli("reload", f"pool/{name}")
+    assert (done.returncode, done.stdout) == (1, f"worker/{name}-0 reloaded\n")
+    assert done.stderr == f"error: worker/{name}-1 could not be reloaded: sh: exit code 1\n"
+    assert sorted((shared.path / f"{name}.reloads").read_text().split()) == [f"{name}-0", f"{name}-1"]
+    assert shared.ready(name, 2) == before
+
+
+def test_a_restart_by_hand_replaces_one_worker_after_another(shared: House, name: str) -> None:
+    shared.apply(name, worker("ledger"), replicas=2)
+    before = shared.living(name, 2)
+    done = shared.cli("rollout", "restart", f"pool/{name}", "--reason", "a new library", "--wait")
+    assert (done.returncode, done.stdout) == (0, f"pool/{name} restarting\n"), done.stderr
+    assert not {*shared.living(name, 2).values()} & {*before.values()}
+    status = shared.cli("rollout", "status", f"pool/{name}")
+    assert (status.returncode, status.stdout) == (0, f"pool/{name}: 2 of 2 workers are as declared, 2 ready\n")
+    starts = [line for line in shared.ledger("start") if line.slot.startswith(f"{name}-")]
+    assert starts[3].at - starts[2].at > 0.8
