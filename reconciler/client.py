@@ -85,6 +85,11 @@ class Client:
                         raise _error(410, change["object"])
                     yield change
 
+    def usage(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """The last hundred samples of a worker's present process, or of a pool: CPU, memory; oldest first."""
+        samples: list[dict[str, Any]] = self._json("GET", _path(kind, name, "usage"))["samples"]
+        return samples
+
     def create(self, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
         """A new object."""
         return self._json("POST", _path(kind), body=obj)

@@ -37,6 +37,8 @@ from reconciler.controllers.convergence import in_trouble, nothing_runs, planned
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
 from reconciler.launcher import protocol
 from reconciler.loading.apply import BY_HAND, stands
+from reconciler.monitoring.sampler import EVERY_S, Sampler
+from reconciler.monitoring.usage import Root
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission, TaskState
@@ -78,7 +80,9 @@ MANY_RESTARTS = 3
 class Controller:
     """The running daemon, as the API sees it."""
 
-    def __init__(self, state: Path, sources: Sequence[str], prune: bool, once: bool) -> None:
+    def __init__(
+        self, state: Path, sources: Sequence[str], prune: bool, once: bool, sample_every_s: float = EVERY_S
+    ) -> None:
         self.clock = SystemClock()
         self._database = SqliteStore(state, self.clock)
         self.store: Store = self._database
@@ -115,6 +119,7 @@ class Controller:
         self._operations = Operations(self._link, beside)
         self._watched_files = WatchedFiles(self.store, self.clock, self._operations.reload, self._wake)
         self._prober = Prober(self.store, self.clock, beside, self.loop.wake)
+        self.usage = Sampler(self._running, self.clock, sample_every_s)
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
     async def run(self) -> None:
@@ -127,6 +132,7 @@ class Controller:
             group.create_task(self._serve())
             group.create_task(self._rotation.run())
             group.create_task(self._watched_files.run())
+            group.create_task(self.usage.run())
             group.create_task(self._heartbeat())
             group.create_task(self._first_looks())
             for source in self.sources:
@@ -449,13 +455,26 @@ class Controller:
             found.append(f"LauncherUnresponsive: the launcher (pid {pid}) has not answered for {silent_s:.0f} s")
         for name, text in self.loop.observer.socket_failures.items():
             found.append(f"socket {name}: {text}")
-        found += self._rotation.problems
+        found += self._rotation.problems + self.usage.problems
         for pool in self.store.all(Pool):
             for condition in pool.status.conditions:
                 bad = condition.status is (Status.FALSE if condition.type != "Degraded" else Status.TRUE)
                 if (bad and condition.type not in ("Progressing", "Stopped")) or condition.reason == "RolloutFailed":
                     found.append(f"{pool.key}: {condition.reason}: {condition.message}")
         return list(dict.fromkeys(found))
+
+    def _running(self) -> list[Root]:
+        """The processes whose use is sampled."""
+        roots = [
+            Root(str(worker.key), worker.status.instance, worker.status.pid, worker.spec.pool)
+            for worker in self.store.all(Worker)
+            if worker.status.pid is not None
+        ]
+        for queue in self.loop.queues:
+            for record in queue.running:
+                if record.pid:
+                    roots.append(Root(f"task/{record.id}", queue.instance(record), record.pid, queue.pool))
+        return roots
 
     def logs(self, key: Key, previous: bool = False) -> list[LogFile]:
         """Where a worker's or a task's output stands."""
@@ -493,6 +512,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--once", action="store_true")
+    parser.add_argument("--sample-every-s", type=float, default=EVERY_S)
     parser.add_argument("sources", nargs="*")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
@@ -507,7 +527,7 @@ def main() -> None:
 async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_crash)
-    controller = Controller(options.state, options.sources, options.prune, options.once)
+    controller = Controller(options.state, options.sources, options.prune, options.once, options.sample_every_s)
     loop.add_signal_handler(signal.SIGTERM, controller.leave)
     try:
         await controller.run()

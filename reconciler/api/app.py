@@ -7,7 +7,7 @@
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
     POST   /api/v1/pools/{name}/stop|start|restart /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
-    GET    /api/v1/workers|tasks/{name}/logs       /api/v1/{kind}/{name}/why
+    GET    /api/v1/workers|tasks/{name}/logs       /api/v1/{kind}/{name}/why|usage
     POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
 
 A change is answered when it is durable (`daemon.committed`), and leaves an event that names the caller. Every error has
@@ -34,7 +34,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.api import sources, views, why
+from reconciler.api import sources, used, views, why
 from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
 from reconciler.api.inforce import joined
@@ -115,6 +115,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/{{kind}}/{{name}}/reload", operate.reload, "POST"),
         _route(f"{v1}/{{kind}}/{{name}}/logs", api.logs, "GET"),
         _route(f"{v1}/{{kind}}/{{name}}/why", api.why, "GET"),
+        _route(f"{v1}/{{kind}}/{{name}}/usage", api.usage, "GET"),
         _route(f"{v1}/{{kind}}", api.collection, "GET", "POST"),
         _route(f"{v1}/{{kind}}/{{name}}", api.one, "GET", "PUT", "DELETE"),
     ]
@@ -205,10 +206,13 @@ class _Api:
         if request.query_params.get("watch") == "true":
             return self._watch(request, kind)
         await self._durable()
+        if request.query_params.get("usage") == "fresh":
+            await self._daemon.usage.fresh()
         if kind == "Task":
             return self._tasks(request)
         found: Sequence[Object] = self._store.all(STORED[kind])
-        return _json(views.objects(map(views.object_, found), self._store.revision))
+        shown = (used.object_(obj, self._daemon.usage) for obj in found)
+        return _json(views.objects(shown, self._store.revision))
 
     async def one(self, request: Request) -> Response:
         kind, name = kind_of(request), request.path_params["name"]
@@ -218,9 +222,9 @@ class _Api:
             return await self._delete(request, kind, name)
         await self._durable()
         if kind == "Task":
-            return _json(views.task(self._task(name)).encode())
+            return _json(used.task(self._task(name), self._daemon.usage).encode())
         found = self._object(kind, name)
-        return _json(joined(views.object_(found), found, self._store).encode())
+        return _json(joined(used.object_(found, self._daemon.usage), found, self._store).encode())
 
     async def why(self, request: Request) -> Response:
         kind, name = kind_of(request), request.path_params["name"]
@@ -229,6 +233,10 @@ class _Api:
             return _json(views.encode(why.of_task(self._task(name))).encode())
         found = why.of_object(self._object(kind, name), self._store, self._clock.now())
         return _json(views.encode(found).encode())
+
+    async def usage(self, request: Request) -> Response:
+        found = self._object(kind_of(request), request.path_params["name"])
+        return _json(used.history(found, self._daemon.usage))
 
     async def _durable(self) -> None:
         """What is shown must not be taken back by a crash: a revision that a client has seen never comes again."""
@@ -247,7 +255,8 @@ class _Api:
             after_id=number(request, "continue", 0, 1 << 62),
         )
         after = str(found[-1].id) if len(found) == limit else ""
-        return _json(views.objects(map(views.task, found), self._store.revision, after))
+        shown = (used.task(record, self._daemon.usage) for record in found)
+        return _json(views.objects(shown, self._store.revision, after))
 
     def _object(self, kind: str, name: str) -> Object:
         found = self._store.get(STORED[kind], name) if _NAME.match(name) else None

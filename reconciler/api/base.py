@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from reconciler.monitoring.usage import Sample
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission
@@ -51,6 +52,22 @@ class Source(Protocol):
         ...
 
 
+class Usage(Protocol):
+    """What processes use: joined into objects when they are read."""
+
+    async def fresh(self) -> None:
+        """Returns when the samples are at most a second old, or cannot be had soon."""
+        ...
+
+    def of(self, key: str, pid: int = 0) -> Sample | None:
+        """The latest of a worker's or task's process and what belongs to it; of a pool, that of all it runs."""
+        ...
+
+    def history(self, key: str, instance: str = "") -> list[Sample]:
+        """Up to a hundred samples of a worker's start, or of a pool, oldest first."""
+        ...
+
+
 class Daemon(Protocol):
     """The running daemon as the API sees it. Everything here is quick and on the event loop."""
 
@@ -59,6 +76,11 @@ class Daemon(Protocol):
     @property
     def sources(self) -> Sequence[Source]:
         """In the order of the command line."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What is used now."""
         ...
 
     async def committed(self) -> None:

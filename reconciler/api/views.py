@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.errors import ReconcilerError
+from reconciler.monitoring.usage import Sample
 from reconciler.resources.meta import Object
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import format_duration, format_moment, from_ms
@@ -72,6 +73,26 @@ def objects(items: Iterable[str], revision: int, after: str = "") -> bytes:
 def object_(obj: Object) -> str:
     """Any stored object."""
     return obj.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def with_usage(text: str, sample: Sample | None) -> str:
+    """The object with what it uses at the end of its status, which is its last part and never empty."""
+    return text if sample is None else f"{text[:-2]},{usage(sample)[1:]}}}"
+
+
+def usage(sample: Sample) -> str:
+    """One sample."""
+    cpu = "" if sample.cpu_percent is None else f'"cpuPercent":{sample.cpu_percent:.1f},'
+    return (
+        f'{{{cpu}"memoryBytes":{sample.memory_bytes},"virtualMemoryBytes":{sample.virtual_memory_bytes},'
+        f'"threads":{sample.threads},"openFiles":{sample.open_files},"processes":{sample.processes},'
+        f'"sampledAt":"{format_moment(sample.at)}"}}'
+    )
+
+
+def usages(samples: Iterable[Sample]) -> bytes:
+    """A history, oldest first."""
+    return f'{{"samples":[{",".join(map(usage, samples))}]}}'.encode()
 
 
 def change(item: Change) -> bytes:

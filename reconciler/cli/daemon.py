@@ -27,8 +27,13 @@ _LOOK_S = 0.02
 @click.option("--prune", is_flag=True, help="Delete what a source no longer declares.")
 @click.option("--once", is_flag=True, help="Converge, say so, end with 0 or 1; the workers stay.")
 @click.option("--detach", is_flag=True, help="In the background; its output goes to DIR/daemon.log.")
+@click.option(
+    "--sample-every", metavar="DURATION", help="How often CPU and memory are looked at; 0s: only by `top`.  [10s]"
+)
 @state_option
-def up_command(paths: Sequence[str], prune: bool, once: bool, detach: bool, state: str | None) -> int:
+def up_command(
+    paths: Sequence[str], prune: bool, once: bool, detach: bool, sample_every: str | None, state: str | None
+) -> int:
     """Runs what the manifests in PATH describe.
 
     Without PATH: manifests/, if it is there. Stays in the foreground.
@@ -46,7 +51,8 @@ def up_command(paths: Sequence[str], prune: bool, once: bool, detach: bool, stat
         if not os.path.exists(path):
             raise click.UsageError(f"there is no {path!r}")
     directory = state_dir(state)
-    words = launch_words(directory, [os.path.abspath(path) for path in paths], prune, once)
+    sample_every_s = seconds(sample_every, "--sample-every")
+    words = launch_words(directory, [os.path.abspath(path) for path in paths], prune, once, sample_every_s)
     environment = _environment()
     if detach:
         return _detached(directory, words, environment)
@@ -83,10 +89,13 @@ def down_command(keep_workers: bool, timeout: str | None, state: str | None) -> 
     return 0
 
 
-def launch_words(directory: str, sources: Sequence[str], prune: bool, once: bool) -> list[str]:
+def launch_words(
+    directory: str, sources: Sequence[str], prune: bool, once: bool, sample_every_s: float | None = None
+) -> list[str]:
     """The launcher's command line, the controller's within it."""
     launcher = Path(reconciler.__file__).parent / "launcher" / "__main__.py"
     options = ["--prune"] * prune + ["--once"] * once
+    options += [] if sample_every_s is None else ["--sample-every-s", str(sample_every_s)]
     controller = [sys.executable, "-m", "reconciler.daemon", "--state", directory, *options, "--", *sources]
     return [sys.executable, "-I", "-S", str(launcher), "--state", directory, "--", *controller]
 

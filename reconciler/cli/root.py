@@ -32,6 +32,7 @@ VERBS = {
     "status": "status",
     "stop": "operate",
     "submit": "tasks",
+    "top": "top",
     "up": "daemon",
     "validate": "validate",
     "version": "version",

@@ -21,7 +21,10 @@ from reconciler.api.app import create_app
 from reconciler.api.base import LogFile
 from reconciler.api.server import serve
 from reconciler.client import Client
+from reconciler.clock import SystemClock
 from reconciler.errors import Conflict, NotFound, QueueFull, Refused
+from reconciler.monitoring.sampler import Sampler
+from reconciler.monitoring.usage import Root
 from reconciler.resources.meta import Condition, Key, Metadata, Status
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus, Tasks, Template
 from reconciler.resources.task import Submission, TaskState
@@ -57,6 +60,8 @@ class SmallDaemon:
         self.sources: list[Any] = []
         self.sent: list[tuple[str, str, bool]] = []
         self.files: dict[Key, list[LogFile]] = {}
+        self.roots: list[Root] = []
+        self.usage = Sampler(lambda: self.roots, SystemClock(), every_s=0)
         self._waiting: list[asyncio.Future[None]] = []
 
     async def committed(self) -> None:
