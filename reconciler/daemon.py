@@ -46,6 +46,7 @@ from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.resources.worker import Process, Worker
 from reconciler.runtime.commands import BesideWorkers
 from reconciler.runtime.loop import Loop
+from reconciler.runtime.notifications import Listener
 from reconciler.runtime.operations import Operations
 from reconciler.runtime.probes import Prober
 from reconciler.runtime.rotation import Rotation
@@ -120,6 +121,8 @@ class Controller:
         self._watched_files = WatchedFiles(self.store, self.clock, self._operations.reload, self._wake)
         self._prober = Prober(self.store, self.clock, beside, self.loop.wake)
         self.usage = Sampler(self._running, self.clock, sample_every_s)
+        notified = socket.socket(fileno=int(os.environ["RECONCILER_NOTIFY_FD"]))
+        self._listener = Listener(notified, self.store, self.clock, self._prober.notified)
         self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
     async def run(self) -> None:
@@ -127,6 +130,7 @@ class Controller:
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
         self._prober.look_at_all()
+        self._listener.begin()
         forget_others(self.store, [source.root for source in self.sources])
         async with asyncio.TaskGroup() as group:
             group.create_task(self._serve())

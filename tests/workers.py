@@ -14,6 +14,7 @@ given without one, no ledger is kept.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -357,6 +358,37 @@ def serve_health(directory: str) -> None:
     http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Health).serve_forever()
 
 
+def say_to_manager(text: str) -> None:
+    """One datagram to NOTIFY_SOCKET, as sd_notify(3) sends it."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):  # nobody may be there
+        sock.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+
+
+def notify(directory: str, by: str = "itself") -> None:
+    """Says READY=1 once DIRECTORY/SLOT.go is there, by itself, a child, or a daemon of its; then WATCHDOG=1 while it is."""
+    signal.signal(signal.SIGTERM, lambda signo, frame: leave())
+    take_slot()
+    while not os.path.exists(f"{directory}/{_slot()}.go"):
+        time.sleep(0.02)
+    if by == "itself":
+        say_to_manager("STATUS=warm\nREADY=1\nMAINPID=1\n")
+    elif os.fork() == 0:
+        if by == "daemon":
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        while os.path.exists(f"{directory}/{_slot()}.go"):
+            say_to_manager("READY=1")
+            time.sleep(0.05)
+        os._exit(0)
+    while True:
+        if os.path.exists(f"{directory}/{_slot()}.go"):
+            say_to_manager("WATCHDOG=1")
+        time.sleep(int(os.environ.get("WATCHDOG_USEC", "100000")) / 2e6)
+
+
 # --- tasks ---
 
 
@@ -396,6 +428,7 @@ ROLES: dict[str, Callable[..., None]] = {
     "wipe-environ": wipe_environ,
     "show": show,
     "serve-health": serve_health,
+    "notify": notify,
     "serve-socket": serve_socket,
     "task": task,
     "task-until": task_until,

@@ -33,6 +33,8 @@ class Host(Protocol):
 
     path: str
     """PATH of `up`."""
+    notify_path: str
+    """The socket to which workers may say that they are ready."""
 
     def account(self, user: str | None) -> Account:
         """The account. Raises LookupError if there is none of that name."""

@@ -151,6 +151,11 @@ class Starts:
             if index == 0:
                 variables["PORT"] = str(number)
             variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
+        if template.probes.notify_used:
+            variables["NOTIFY_SOCKET"] = self._host.notify_path
+        liveness = template.probes.liveness
+        if liveness is not None and liveness.notify is not None:
+            variables["WATCHDOG_USEC"] = str(round(liveness.period_s * 1_000_000))
         secret = self._declare(template, base, variables, secrets)
         return base, variables, secret
 

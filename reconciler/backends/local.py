@@ -106,6 +106,7 @@ class LocalHost:
 
     def __init__(self, log_directory: str, environ: Mapping[str, str] = os.environ) -> None:
         self.path = environ.get("PATH", os.defpath)
+        self.notify_path = environ.get("RECONCILER_NOTIFY_PATH", "")
         self._environ = environ
         self._logs = log_directory
         self._accounts: dict[str | None, Account] = {}

@@ -161,7 +161,7 @@ def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
         return _stop(worker, pool, _template(worker, pool, world), unwanted, world.mode is Mode.HURRYING, now)
 
     probes = pool.spec.template.probes
-    health = _health(status, probes, now) if probes.any else None
+    health = _health(status, probes, now) if probes.present else None
     if health is not None and health.dead:
         said = Record(event(worker.key, "Unhealthy", f"{health.dead}; it is stopped", now, warning=True))
         stop = _stop(worker, pool, pool.spec.template, health.dead, False, now)

@@ -19,6 +19,7 @@ from reconciler import crash
 from . import system
 from .failure import StartFailed
 from .machine import Child, failures_after, restart_delay_s
+from .notify import NotifySocket
 from .protocol import FrameError, Message
 from .state import ApiSocket, Refused
 from .system import Starter
@@ -58,6 +59,7 @@ class Keeper:
         self,
         argv: Sequence[str],
         api: ApiSocket,
+        notify: NotifySocket,
         starter: Starter,
         epoll: select.epoll,
         timers: Timers,
@@ -70,6 +72,7 @@ class Keeper:
         self.restarts = 0
         self._argv = list(argv)
         self._api = api
+        self._notify = notify
         self._starter = starter
         self._epoll = epoll
         self._timers = timers
@@ -169,8 +172,10 @@ class Keeper:
                 env.pop(name, None)
         env["RECONCILER_LAUNCHER_FD"] = str(theirs.fileno())
         env["RECONCILER_API_FD"] = str(self._api.fileno())
+        env["RECONCILER_NOTIFY_FD"], env["RECONCILER_NOTIFY_PATH"] = str(self._notify.fileno()), self._notify.path
+        passed = (theirs.fileno(), self._api.fileno(), self._notify.fileno())
         try:
-            pid, pidfd = self._starter.start_controller(self._argv, env, (theirs.fileno(), self._api.fileno()))
+            pid, pidfd = self._starter.start_controller(self._argv, env, passed)
         except StartFailed as failure:
             ours.close()
             self._failures += 1

@@ -68,6 +68,7 @@ class Launcher:
     def __init__(self, state: State, controller: Sequence[str], signals: Signals, use_cgroup: bool) -> None:
         self._state_dir = state.directory
         self._api = state.api
+        self._notify = state.notify
         self._lock = state.lock
         self._signals = signals
         self._machine = Machine()
@@ -84,7 +85,7 @@ class Launcher:
             self._machine, self._starter, self._logs, self._trees, self._timers, self._epoll, self._boot_id
         )
         self._keeper = Keeper(
-            controller, self._api, self._starter, self._epoll, self._timers, self._children.pids,
+            controller, self._api, self._notify, self._starter, self._epoll, self._timers, self._children.pids,
             self._obey, self._machine.hangup, lambda: not self._closing(),
         )  # fmt: skip
         self._verbs = Verbs(
@@ -320,6 +321,7 @@ class Launcher:
     def _leave(self) -> None:
         self._logs.close()
         self._api.remove()
+        self._notify.remove()
         self._trees.close()
 
 

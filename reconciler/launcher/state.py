@@ -17,6 +17,7 @@ import stat
 import time
 from typing import NamedTuple
 
+from .notify import NotifySocket
 from .system import BACKLOG, MAX_SOCKET_PATH_BYTES
 
 LOCK_WAIT_S = 5.0
@@ -38,6 +39,7 @@ class State(NamedTuple):
     directory: str
     lock: int
     api: ApiSocket
+    notify: NotifySocket
 
 
 def claim(directory: str) -> State:
@@ -52,12 +54,13 @@ def claim(directory: str) -> State:
         os.chdir("/")
         api = ApiSocket(os.path.join(directory, "run"))
         api.ensure()
+        notify = NotifySocket(directory)
     except OSError as error:
         raise Refused(
             f"{directory} cannot be used: {error}", "choose a directory of your own with --state DIR"
         ) from None
     os.umask(0o022)  # what a child begins with
-    return State(directory, lock, api)
+    return State(directory, lock, api, notify)
 
 
 class ApiSocket:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from zlib import crc32
 
 from reconciler.resources.probe import Health, Kind, Probe, Probes
+from reconciler.resources.units import format_duration
 
 EAGER_S = 0.1
 """The first wait of a probe that has not succeeded yet; doubled each time up to its period."""
@@ -41,11 +42,16 @@ def begin(probes: Probes, instance: str, was_ready: bool, since: datetime | None
 
 def follow(health: Health, probes: Probes, now: datetime) -> Health:
     """The same with what follows from it: where nobody asks, or asks any more, it is taken for good."""
-    started = health.started or probes.startup is None
-    ready = health.ready or (started and probes.readiness is None)
+    started = health.started or _holds(probes.startup, health)
+    ready = health.ready or (started and _holds(probes.readiness, health))
     if (started, ready) == (health.started, health.ready):
         return health
     return health.changed(started=started, ready=ready, ready_since=now if ready else None, message="")
+
+
+def _holds(probe: Probe | None, health: Health) -> bool:
+    """Whether nothing has to be asked for it: nobody asks, or the worker has said so by itself."""
+    return probe is None or (probe.notify is not None and health.notified)
 
 
 def asked(probes: Probes, health: Health) -> tuple[Kind, ...]:
@@ -110,3 +116,14 @@ def after(health: Health, probe: Probe, kind: Kind, tally: Tally, ok: bool, said
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times in a row"
+
+
+def silence_ends_at(probe: Probe, started_at: datetime) -> datetime:
+    """When a worker that was to say by itself that it has started has been silent too long."""
+    return started_at + timedelta(seconds=probe.initial_delay_s + probe.period_s * probe.failure_threshold)
+
+
+def silent(probe: Probe, health: Health) -> Health:
+    """What is known of such a worker."""
+    longest = format_duration(probe.initial_delay_s + probe.period_s * probe.failure_threshold)
+    return health.changed(dead=f"startup probe failed: no READY=1 within {longest}")

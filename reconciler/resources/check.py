@@ -371,12 +371,12 @@ def _probe(path: FieldPath, probe: Probe, template: Template) -> Iterator[Findin
     ways = [type(probe).model_fields[way].alias or way for way in WAYS if getattr(probe, way) is not None]
     if len(ways) != 1:
         message = f"a probe asks in one way, not in {len(ways)}: {', '.join(ways)}" if ways else "asks in no way"
-        yield Finding("union", path, message, "write exactly one of httpGet, tcpSocket and exec")
+        yield Finding("union", path, message, "write exactly one of httpGet, tcpSocket, exec and notify")
     if probe.period_s <= 0:
         yield Finding("range", (*path, "period"), "a period of nothing", "write period: 10s")
     elif probe.timeout_s <= 0:
         yield Finding("range", (*path, "timeout"), "no answer can be that fast", "write timeout: 1s")
-    elif probe.timeout_s > probe.period_s:
+    elif probe.timeout_s > probe.period_s and probe.notify is None:
         message = f"a timeout of {format_duration(probe.timeout_s)} is longer than the period, {format_duration(probe.period_s)}"
         field = "timeout" if "timeout_s" in probe.model_fields_set else "period"
         yield Finding("probe", (*path, field), message, "lower timeout, or raise period")

@@ -4,7 +4,7 @@
     readiness   failing: the worker is not counted, and a rollout waits for it; it is left running
     liveness    failed too often: the worker is stopped and started again, as after a crash
 
-A probe asks in one way: httpGet, tcpSocket or exec.
+A probe asks in one way: httpGet, tcpSocket, exec, or notify (then it is the worker who speaks).
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ class Kind(StrEnum):
     STARTUP = "startup"
     READINESS = "readiness"
     LIVENESS = "liveness"
+
+
+class Notify(StrEnum):
+    """How a worker says by itself that it is ready, and alive."""
+
+    SYSTEMD = "Systemd"
+    """READY=1, and WATCHDOG=1 for liveness, to the socket in NOTIFY_SOCKET, as sd_notify(3) does."""
 
 
 def port_of(value: Any) -> str:
@@ -105,6 +112,11 @@ class Probe(Model):
     http_get: HttpGet | None = Field(default=None, description="By HTTP.")
     tcp_socket: TcpSocket | None = Field(default=None, description="By connecting.")
     exec: Exec | None = Field(default=None, description="By a command.")
+    notify: Notify | None = Field(
+        default=None,
+        strict=False,
+        description="Systemd: the worker says READY=1, and for liveness WATCHDOG=1 each period, as sd_notify(3) does.",
+    )
     initial_delay_s: Duration = Field(default=0.0, description="After the start, before the first try.")
     period_s: Duration = Field(default=10.0, description="From one try to the next.")
     timeout_s: Duration = Field(default=1.0, description="A try that takes longer has failed.")
@@ -112,7 +124,7 @@ class Probe(Model):
     failure_threshold: int = Field(default=3, ge=1, le=100_000, description="Failures in a row that count.")
 
 
-WAYS = ("http_get", "tcp_socket", "exec")
+WAYS = ("http_get", "tcp_socket", "exec", "notify")
 
 
 class Probes(Model):
@@ -128,9 +140,16 @@ class Probes(Model):
         return probe
 
     @property
-    def any(self) -> bool:
+    def present(self) -> bool:
         """Whether there is one."""
         return self.startup is not None or self.readiness is not None or self.liveness is not None
+
+    @property
+    def notify_used(self) -> bool:
+        """Whether the worker is to speak by itself."""
+        return any(
+            probe is not None and probe.notify is not None for probe in (self.startup, self.readiness, self.liveness)
+        )
 
 
 class Health(Model):
@@ -139,6 +158,7 @@ class Health(Model):
     instance: str
     started: bool = Field(default=False, description="The startup probe has succeeded, or there is none.")
     ready: bool = False
+    notified: bool = Field(default=False, description="It has said by itself that it is ready.")
     ready_since: Moment | None = None
     dead: str = Field(default="", description="Why it is to be stopped and started again; empty: it is not.")
     message: str = Field(default="", description="The latest answer, while it is not a good one.")

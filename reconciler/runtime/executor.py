@@ -152,7 +152,7 @@ class Executor:
             if template is None:
                 raise StartError("expand", 0, f"revision {template_hash} of pool/{pool} is gone")
             if live is not None:  # these apply without a restart, so the newest ones hold
-                template = template.changed(stop=live.spec.template.stop)
+                template = template.changed(stop=live.spec.template.stop, probes=live.spec.template.probes)
             self.outbox += self._starts.worker(pool, worker, instance, template_hash, template)
         except StartError as error:
             self._observer.start_failed(worker.name, instance, error.step, error.errno, error.message, to_ms(now))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from reconciler.backends import ask
@@ -21,6 +21,7 @@ from reconciler.clock import Clock
 from reconciler.policies import probe as policy
 from reconciler.resources.event import event
 from reconciler.resources.meta import Object
+from reconciler.resources.notify import Word
 from reconciler.resources.pool import Pool
 from reconciler.resources.probe import Health, HttpGet, Kind, Probe, TcpSocket
 from reconciler.resources.worker import Process, Worker
@@ -30,6 +31,10 @@ log = logging.getLogger("reconciler")
 
 LATE_S = 0.5
 """A try that this process itself has held up for so long says nothing."""
+
+
+SLACK_S = 0.1
+"""A beat may be that much late: it was sent in time and has been read after the look."""
 
 
 class Commands(Protocol):
@@ -54,12 +59,25 @@ class Prober:
         """By worker."""
         self._watched: dict[str, str] = {}
         """The instance that is asked, by worker."""
+        self._beats: dict[str, float] = {}
+        """When a worker last said that it is alive, by instance."""
         store.on_change(self._object_changed)
 
     def look_at_all(self) -> None:
         """Once, when it is known what runs."""
         for worker in self._store.all(Worker):
             self._look(worker)
+
+    def notified(self, worker: Worker, said: frozenset[Word]) -> None:
+        """A worker has spoken by itself."""
+        health = worker.status.probed
+        pool = self._store.get(Pool, worker.spec.pool)
+        if health is None or pool is None or not pool.spec.template.probes.notify_used:
+            return
+        if Word.READY in said and not health.notified:
+            self._store.set_status(worker.key, worker.status.changed(health=health.changed(notified=True)))
+        if Word.WATCHDOG in said:
+            self._beats[worker.status.instance] = self._clock.monotonic()
 
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
         if isinstance(new, Worker):
@@ -100,7 +118,7 @@ class Prober:
         return policy.asked(pool.spec.template.probes, health)
 
     def _end(self, name: str) -> None:
-        self._watched.pop(name, None)
+        self._beats.pop(self._watched.pop(name, ""), None)
         for watch in self._watches.pop(name, {}).values():
             _cancel(watch)
 
@@ -110,13 +128,16 @@ class Prober:
         if found is None:
             return
         worker, probe, _ = found
+        if probe.notify is not None:
+            await self._listen(worker, kind, probe)
+            return
         now = self._clock.now()
         started_at = worker.status.started_at or now
         known = started_at < self._began_at
         at = policy.first_at(probe, kind, started_at, now, instance, known and worker.status.ready)
         tally = policy.Tally()
         while True:
-            await asyncio.sleep(max(0.0, (at - self._clock.now()).total_seconds()))
+            await self._until(at)
             found = self._now(name, instance, kind)
             if found is None:
                 return
@@ -137,6 +158,37 @@ class Prober:
                 return
             well = policy.good(self._health(name) or health, kind)
             at += timedelta(seconds=policy.wait_s(probe, kind, tally, well))
+
+    async def _listen(self, worker: Worker, kind: Kind, probe: Probe) -> None:
+        """Waits for a worker that is to speak by itself to be silent for too long."""
+        name, instance = worker.name, worker.status.instance
+        now = self._clock.now()
+        if kind is Kind.STARTUP:
+            await self._until(policy.silence_ends_at(probe, worker.status.started_at or now))
+            found = self._now(name, instance, kind)
+            if found is not None:
+                worker, probe, health = found
+                self._store.set_status(worker.key, worker.status.changed(health=policy.silent(probe, health)))
+        if kind is not Kind.LIVENESS:
+            return  # what it says, it says once: see `notified`
+        tally = policy.Tally()
+        due = now + timedelta(seconds=probe.initial_delay_s + probe.period_s)
+        while True:
+            await self._until(due)
+            found = self._now(name, instance, kind)
+            if found is None:
+                return
+            worker, probe, health = found
+            at = self._clock.now()
+            if (at - due).total_seconds() <= LATE_S:  # else this process was held up, and has not listened
+                beat_s = self._clock.monotonic() - self._beats.get(instance, float("-inf"))
+                answer = Answer(beat_s <= probe.period_s + SLACK_S, f"no WATCHDOG=1 for {probe.period_s:g} s")
+                tally = policy.count(tally, probe, kind, bool(answer.ok), at)
+                self._learn(worker, probe, kind, health, tally, answer)
+            due = at + timedelta(seconds=probe.period_s)
+
+    async def _until(self, at: datetime) -> None:
+        await asyncio.sleep(max(0.0, (at - self._clock.now()).total_seconds()))
 
     def _now(self, name: str, instance: str, kind: Kind) -> tuple[Worker, Probe, Health] | None:
         """What is asked and of whom, as it stands now; None: nothing any more."""

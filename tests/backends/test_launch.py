@@ -17,6 +17,7 @@ class Machine:
     """A host with two accounts."""
 
     path = "/opt/bin:/bin"
+    notify_path = "/run/notify.sock"
 
     def account(self, user: str | None) -> Account:
         if user is None:

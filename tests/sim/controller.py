@@ -45,6 +45,7 @@ class SimulatedHost:
     """Accounts, ports and files of a machine that is not there."""
 
     path = "/bin"
+    notify_path = "/run/notify.sock"
 
     def __init__(self) -> None:
         self._port = 20_000
