@@ -62,7 +62,7 @@ from reconciler.api.requests import (
 from reconciler.api.server import may_call
 from reconciler.api.watch import Watcher, events
 from reconciler.clock import Clock, SystemClock
-from reconciler.errors import Forbidden, Invalid, NotFound, ReconcilerError, Refused
+from reconciler.errors import Forbidden, Invalid, NotFound, QueueFull, ReconcilerError, Refused
 from reconciler.loading.apply import BY_HAND, apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import has_errors, in_order
@@ -170,6 +170,7 @@ class _Api:
         self._store = daemon.store
         self._clock = clock
         self._watchers: set[Watcher] = set()
+        self._full_since: dict[str, float] = {}
         self._submitters: dict[tuple[str, int], float] = {}
 
     async def alive(self, request: Request) -> Response:
@@ -414,7 +415,11 @@ class _Api:
             submissions = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
         except ValidationError as error:
             raise invalid(error) from None
-        records = self._daemon.submit(pool, submissions)
+        try:
+            records = self._daemon.submit(pool, submissions)
+        except QueueFull as error:
+            await self._note_full(pool, error)
+            raise
         self._note_submitter(request, pool)
         await self._daemon.committed()
         return _json(views.tasks(records) if many else views.task(records[0]).encode(), 201)
@@ -444,6 +449,16 @@ class _Api:
             self._say(request, key, "TasksCancelled", f"{len(chosen)} tasks cancelled")
         await self._daemon.committed()
         return _json(views.encode({"cancelled": len(chosen)}).encode())
+
+    async def _note_full(self, pool: str, error: QueueFull) -> None:
+        """One event in a while, not one for each refusal: they come as fast as clients try again."""
+        now_s = time.monotonic()
+        if now_s - self._full_since.get(pool, -_SUBMIT_EVENT_S) >= _SUBMIT_EVENT_S:
+            self._full_since[pool] = now_s
+            message = f"tasks are refused; {error.help}"
+            self._store.add_event(event(Key("Pool", pool), error.reason, message, self._clock.now(), warning=True))
+            with suppress(StoreFull):
+                await self._daemon.committed()
 
     def _note_submitter(self, request: Request, pool: str) -> None:
         """One event for each who submits to a pool, not one for each request: there may be thousands a second."""

@@ -12,9 +12,11 @@ from typing import Any
 
 from reconciler.errors import ReconcilerError
 from reconciler.monitoring.usage import Sample
+from reconciler.policies import fault
 from reconciler.resources.meta import Object
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import format_duration, format_moment, from_ms
+from reconciler.resources.worker import Reason
 from reconciler.store.base import Change, TaskRecord
 
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
@@ -32,6 +34,9 @@ def task(record: TaskRecord) -> str:
         parts.append(f'"signal":{encode(record.signal)}')
     if record.reason is not None:
         parts.append(f'"reason":{encode(record.reason)}')
+        found = fault.of(Reason(record.reason), record.exit_code)
+        if found is not None:
+            parts.append(f'"type":"{found.type}"')
     parts.append(f'"message":{encode(record.message)}' if record.message else '"message":""')
     if record.slot >= 0:
         parts.append(f'"worker":"{record.pool}-{record.slot}"')

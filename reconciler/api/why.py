@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.api import views
+from reconciler.policies import fault
 from reconciler.resources.event import Event
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
@@ -68,7 +69,11 @@ def of_task(record: TaskRecord) -> Answer:
 def _worker(worker: Worker, store: Store, now: datetime) -> Answer:
     pool, status = store.get(Pool, worker.spec.pool), worker.status
     chain = [decision.to_json() for decision in status.decisions]
-    return _answer(worker.key, status.state, status.message, pool, chain, _next(worker, pool, store, now))
+    answer = _answer(worker.key, status.state, status.message, pool, chain, _next(worker, pool, store, now))
+    found = fault.of_end(status.last_exit) if status.last_exit is not None else None
+    if found is None or status.state in (State.READY, State.RUNNING):
+        return answer
+    return {**answer, "fault": {"type": found.type, "what": found.what, "mend": found.mend}}
 
 
 def _next(worker: Worker, pool: Pool | None, store: Store, now: datetime) -> Answer:

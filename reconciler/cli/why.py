@@ -50,6 +50,9 @@ def page(found: dict[str, Any], now: datetime | None = None) -> str:
                 text += f"    {_WORDS[word]} {step[word]}\n"
     for worker in found.get("workers", ()):
         text += f"{worker['object']} is {worker['state']}; next: {_next(worker['next'], now)}\n"
+    if "fault" in found:
+        wrong = found["fault"]
+        text += f"\nfault: {wrong['type']}: {wrong['what']}\nmend: {wrong['mend']}\n"
     text += f"\nnext: {_next(found['next'], now)}\n"
     return "".join(f"{escape(line)}\n" for line in text.split("\n")[:-1])
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from reconciler.controllers.base import Action, Charge, World
-from reconciler.policies import backoff, restart
+from reconciler.policies import backoff, fault, restart
 from reconciler.resources.meta import Wish
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy, RestartPolicySpec
@@ -72,6 +72,8 @@ def counted(status: WorkerStatus, rules: Rules, now: datetime) -> WorkerStatus:
     if status.stopping is not None and end.reason is not Reason.HOST_REBOOTED:
         dead = status.probed.dead if status.probed is not None else ""
         end = end.changed(reason=Reason.PROBE_FAILED, message=dead) if dead else end.changed(reason=Reason.STOPPED)
+    found = fault.of_end(end)
+    end = end.changed(type=found.type if found is not None else None)
     at, limits = min(end.at, now), rules.spec.backoff
     run_s = (at - status.started_at).total_seconds() if status.started_at is not None else 0.0
     well_since = status.started_at if status.probed is None else status.probed.ready_since
@@ -192,7 +194,7 @@ def decided(
 def rest_decided(before: WorkerStatus, status: WorkerStatus, rule: str, now: datetime) -> WorkerStatus:
     """The status with the decision to rest, if that is news."""
     fresh = status.counted != before.counted or status.admitted != before.admitted
-    if not fresh and status.state is before.state:
+    if not fresh and status.state is before.state and status.message == before.message:
         return status
     because = words(status.last_exit) if status.last_exit is not None else ""
     match status.state:
@@ -200,6 +202,8 @@ def rest_decided(before: WorkerStatus, status: WorkerStatus, rule: str, now: dat
             wait = format_duration((status.next_start_at - now).total_seconds())
             message = f"next start in {wait}, at {format_moment(status.next_start_at)}"
             return decided(status, now, "Wait", message, because, rule)
+        case State.PENDING if status.message and status.message != before.message:
+            return decided(status, now, "Wait", "it is not started yet", status.message, rule)
         case State.FAILED:
             return decided(status, now, "Fail", f"not started again: {status.message}", because, rule)
         case State.COMPLETED:

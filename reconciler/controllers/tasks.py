@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from reconciler.controllers.base import Action, Dispatch, EndTask, Mode, Plan, Queue, World
-from reconciler.policies import backoff
+from reconciler.policies import backoff, fault
+from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool, Retry, Stop
 from reconciler.resources.task import TaskState
@@ -103,6 +104,16 @@ def after_exit(record: TaskRecord, exit: EndedTry, retry: Retry, now_ms: int) ->
         return Verdict(end, 0, exit.reason, message)
     wait_s = backoff.delay_s(tries + 1, retry.backoff, f"{record.id}.{tries}")
     return Verdict(TaskState.RETRYING, now_ms + round(wait_s * 1000), exit.reason, message)
+
+
+def fault_event(record: TaskRecord, exit: EndedTry, verdict: Verdict, now: datetime) -> Event | None:
+    """The event for a try that went wrong, about its pool: alike ones are counted, for there may be thousands a second."""
+    found = fault.of(exit.reason, exit.code)
+    if found is None or verdict.state in (TaskState.SUCCEEDED, TaskState.CANCELLED):
+        return None
+    how = "its start failed" if exit.reason is Reason.START_FAILED else _words(exit)
+    message = f"a task: {how}; {'it is tried again' if verdict.state is TaskState.RETRYING else verdict.state}"
+    return event(Key("Pool", record.pool), exit.reason, message, now, warning=True)
 
 
 def _words(exit: EndedTry) -> str:

@@ -61,12 +61,25 @@ class Reason(StrEnum):
     HOST_REBOOTED = "HostRebooted"
 
 
+class FaultType(StrEnum):
+    """What kind of fault an end is; `policies/fault.py` has the table."""
+
+    SPAWN_FAILED = "SpawnFailed"
+    EXECUTION_TIMED_OUT = "ExecutionTimedOut"
+    UNEXPECTED_EXIT = "UnexpectedExit"
+    RESOURCES_EXHAUSTED = "ResourcesExhausted"
+    UNHEALTHY = "Unhealthy"
+
+
 class LastExit(Model):
     """How the latest process ended."""
 
     code: int | None = None
     signal: str | None = None
     reason: Reason
+    type: FaultType | None = Field(default=None, strict=False, description="The kind of fault; absent: none.")
+    step: str | None = Field(default=None, description="Of a failed start: how far it came.")
+    errno: int | None = Field(default=None, description="Of a failed start: the system's word for what went wrong.")
     message: str = Field(default="", description="For a failed start: the step, what went wrong and how to mend it.")
     at: Moment
     instance: str = ""

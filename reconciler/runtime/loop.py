@@ -249,6 +249,8 @@ class Loop:
         except StoreFull as error:
             if not self.degraded:
                 log.error("%s: what runs goes on, nothing new is accepted", error)
+                about = Key("Daemon", "reconciler")  # written as soon as there is room
+                self.store.add_event(event(about, error.reason, str(error), now, warning=True))
             self.degraded = str(error)
             self._retry_store_at = now + STORE_RETRY
             refused = self.store.tasks.drop_new()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from reconciler.controllers.tasks import EndedTry, after_exit
+from reconciler.controllers.tasks import EndedTry, after_exit, fault_event
 from reconciler.launcher.protocol import Exit
 from reconciler.policies import start_failure
 from reconciler.resources.event import event
@@ -184,7 +184,9 @@ class Observer:
             instance=instance,
         )
         if "failed" in exit_:
-            last = last.changed(message=self._why_no_start(worker.spec.pool, status.template_hash, exit_["failed"]))
+            step, errno, _ = exit_["failed"]
+            why = self._why_no_start(worker.spec.pool, status.template_hash, exit_["failed"])
+            last = last.changed(message=why, step=step, errno=errno or None)
         nothing_lives = "failed" in exit_ or exit_.get("unknown") == "reboot"
         changes: dict[str, Any] = {
             "process": Process.NONE if nothing_lives else Process.EMPTYING,
@@ -214,7 +216,11 @@ class Observer:
             ended = ended._replace(reason=Reason.TIMED_OUT)
         pool = self._store.get(Pool, record.pool)
         retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
+        over = record.state.ended
         verdict = after_exit(record, ended, retry, at_ms)
+        said = None if over else fault_event(record, ended, verdict, self._now)
+        if said is not None:
+            self._store.add_event(said)
         record.exit_code, record.signal = ended.code, ended.signal
         record.reason, record.message = verdict.reason.value if verdict.reason is not None else None, verdict.message
         if verdict.state is TaskState.RETRYING:

@@ -177,6 +177,7 @@ def test_an_ended_task_says_how(house: Any) -> None:
             "attempts": 1,
             "exitCode": 3,
             "reason": "Exited",
+            "type": "UnexpectedExit",
             "message": "",
             "worker": "batch-1",
             "submittedAt": "2026-11-23T18:10:00.000Z",

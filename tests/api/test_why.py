@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_daemon import NOW
 
-from reconciler.errors import Invalid, NotFound, Refused
+from reconciler.errors import Invalid, NotFound, QueueFull, Refused
 from reconciler.resources.meta import Key
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import Decision, LastExit, Reason, State
@@ -101,3 +101,22 @@ def test_a_restart_policy_in_use_is_not_deleted(house: Any) -> None:
 
         house.within(lambda: house.daemon.store.remove(Key("Pool", "web")))
         assert "deletedAt" in client.delete("restartpolicies", "steady")["metadata"]
+
+
+def test_a_worker_in_trouble_is_told_what_kind_of_fault_it_is_and_the_mend(house: Any) -> None:
+    found = put(house, State.FAILED, last_exit=LastExit(signal="SIGKILL", reason=Reason.OOM_KILLED, at=NOW))
+
+    assert found["fault"]["type"] == "ResourcesExhausted"
+    assert found["fault"]["mend"].startswith("raise resources.limits.memory")
+
+
+def test_a_full_queue_leaves_one_event_however_often_it_refuses(house: Any) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True, queue_limit=1))
+    with house.client() as client:
+        client.submit("batch", {"command": ["true"]})
+        for _ in range(3):
+            with pytest.raises(QueueFull):
+                client.submit("batch", {"command": ["true"]})
+        found = [one for one in client.events("pool/batch")["items"] if one["reason"] == "QueueFull"]
+
+    assert [(one["type"], one["count"]) for one in found] == [("Warning", 1)]

@@ -91,3 +91,29 @@ def test_a_budget_of_a_pool_is_not_refilled_by_the_death_of_the_controller(house
     said = house.cli("status").stdout
     assert "the restart budget of its pool (3 restarts within 10m) is spent" in said
     assert "next start at" in said
+
+
+def test_every_end_is_typed_and_leaves_one_event(house: House) -> None:
+    house.manifest("gone", ["/nowhere/program"])
+    house.manifest("crash", worker("exit-n", 3), restart={"policy": "Never"})
+    house.manifest("batch", None, replicas=2)
+    house.up()
+    failed = house.submit("batch", worker("task", 7), maxAttempts=1)
+    late = house.submit("batch", ["sleep", "1000"], maxAttempts=1, timeout="100ms")
+    no_start = house.submit("batch", ["/nowhere/program"], maxAttempts=1)
+
+    eventually(lambda: house.worker("crash-0").get("state") == "Failed")
+    start = eventually(lambda: house.worker("gone-0").get("lastExit"))
+    assert (start["type"], start["reason"], start["step"], start["errno"]) == ("SpawnFailed", "StartFailed", "exec", 2)
+    assert house.worker("crash-0")["lastExit"]["type"] == "UnexpectedExit"
+    ended = {id_: house.task_ended(id_) for id_ in (failed, late, no_start)}
+    assert {id_: (task["type"], task["reason"]) for id_, task in ended.items()} == {
+        failed: ("UnexpectedExit", "Exited"),
+        late: ("ExecutionTimedOut", "TimedOut"),
+        no_start: ("SpawnFailed", "StartFailed"),
+    }
+    assert {one["reason"] for one in house.events("pool/batch")} >= {"Exited", "TimedOut", "StartFailed"}
+    assert "Exited" in {one["reason"] for one in house.events("worker/crash-0")}
+    assert "StartFailed" in {one["reason"] for one in house.events("worker/gone-0")}
+    why = house.cli("why", "worker/crash-0").stdout
+    assert "fault: UnexpectedExit: it ended by itself with an exit code other than 0\n" in why
