@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from reconciler.errors import Forbidden, ReconcilerError, Unavailable, Unreachable
@@ -102,17 +102,27 @@ class Client:
         """Asks for its deletion; it goes when nothing of it runs."""
         return self._json("DELETE", _path(kind, name))
 
-    def apply(self, files: Sequence[tuple[str, str]], prune: bool = False) -> dict[str, Any]:
-        """Manifests as (path, text), all or none; raises Invalid, whose `problems` say what is wrong where."""
+    def apply(
+        self, files: Sequence[tuple[str, str]], prune: bool = False, rendering: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Manifests as (path, text), all or none; raises Invalid, whose `problems` say what is wrong where.
+
+        `rendering`: what they are to become, by `roots`, `overlay`, `values` and `set`.
+        """
         listed = [{"path": path, "text": text} for path, text in files]
-        return self._json("POST", _path("apply"), body={"files": listed, "prune": prune})
+        return self._json("POST", _path("apply"), body={**(rendering or {}), "files": listed, "prune": prune})
 
     def plan(
-        self, files: Sequence[tuple[str, str]], source: str = "", prune: bool = False, manifests: bool = False
+        self,
+        files: Sequence[tuple[str, str]],
+        source: str = "",
+        prune: bool = False,
+        manifests: bool = False,
+        rendering: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What applying these would do; with `source` as that source would; with `manifests` both states of each object."""
         listed = [{"path": path, "text": text} for path, text in files]
-        body = {"files": listed, "source": source, "prune": prune, "manifests": manifests}
+        body = {**(rendering or {}), "files": listed, "source": source, "prune": prune, "manifests": manifests}
         return self._json("POST", _path("plan"), body=body)
 
     def scale(self, pool: str, replicas: int, override: str | None = None, reason: str = "") -> dict[str, Any]:

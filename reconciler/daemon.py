@@ -37,6 +37,7 @@ from reconciler.controllers.convergence import in_trouble, nothing_runs, planned
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
 from reconciler.launcher import protocol
 from reconciler.loading.apply import BY_HAND, stands
+from reconciler.loading.variant import Wanted
 from reconciler.monitoring.sampler import EVERY_S, Sampler
 from reconciler.monitoring.usage import Root
 from reconciler.resources.meta import Key, Status
@@ -82,7 +83,13 @@ class Controller:
     """The running daemon, as the API sees it."""
 
     def __init__(
-        self, state: Path, sources: Sequence[str], prune: bool, once: bool, sample_every_s: float = EVERY_S
+        self,
+        state: Path,
+        sources: Sequence[str],
+        prune: bool,
+        once: bool,
+        wanted: Wanted,
+        sample_every_s: float = EVERY_S,
     ) -> None:
         self.clock = SystemClock()
         self._database = SqliteStore(state, self.clock)
@@ -112,7 +119,9 @@ class Controller:
         self._link = SocketLink(launcher, self._from_launcher, self._launcher_gone)
         self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._wake)
         self.sources = [
-            DirectorySource(source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND])
+            DirectorySource(
+                source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND], wanted=wanted
+            )
             for source in sources
         ]
         beside = BesideWorkers(self._link.send, self._beside, self.clock)
@@ -517,6 +526,9 @@ def main() -> None:
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--sample-every-s", type=float, default=EVERY_S)
+    parser.add_argument("--overlay", default="")
+    parser.add_argument("--values", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[], dest="sets")
     parser.add_argument("sources", nargs="*")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
@@ -531,7 +543,8 @@ def main() -> None:
 async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_crash)
-    controller = Controller(options.state, options.sources, options.prune, options.once, options.sample_every_s)
+    wanted = Wanted(options.overlay, tuple(options.values), tuple(options.sets))
+    controller = Controller(options.state, options.sources, options.prune, options.once, wanted, options.sample_every_s)
     loop.add_signal_handler(signal.SIGTERM, controller.leave)
     try:
         await controller.run()

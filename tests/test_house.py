@@ -37,7 +37,7 @@ RESTRICTED = {
     "os.system": set(),
     "os.popen": set(),
     "signal.pidfd_send_signal": PROCESSES,
-    "subprocess.Popen": PROCESSES,
+    "subprocess.Popen": PROCESSES | {"loading"},
     "subprocess.run": PROCESSES,
     "asyncio.create_subprocess_exec": set(),
     "asyncio.create_subprocess_shell": set(),

@@ -42,7 +42,7 @@ from reconciler.api.operate import Operate
 from reconciler.api.output import stream
 from reconciler.api.ownership import alive, owner, place
 from reconciler.api.requests import (
-    Manifest,
+    Manifests,
     TooLarge,
     WrongManifests,
     actor_of,
@@ -136,8 +136,7 @@ class MethodNotAllowed(ReconcilerError):
     reason = "MethodNotAllowed"
 
 
-class _Apply(Model):
-    files: list[Manifest]
+class _Apply(Manifests):
     source: str = Field(default=BY_HAND, max_length=4096)
     prune: bool = False
 
@@ -364,10 +363,7 @@ class _Api:
 
     async def apply(self, request: Request) -> Response:
         asked = await body(request, _Apply)
-        files = [item.file for item in asked.files]
-        result = await asyncio.to_thread(
-            load, files, asked.source, "", declared(self._store)
-        )  # many documents take a while
+        result = await asyncio.to_thread(asked.load, asked.source, declared(self._store))  # many documents take a while
         if has_errors(result.problems):
             raise WrongManifests(result.problems)
         actor = actor_of(request)

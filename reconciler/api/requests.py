@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -13,6 +13,9 @@ from reconciler.api.base import Caller
 from reconciler.errors import Invalid, NotFound, ReconcilerError
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import Problem
+from reconciler.loading.render import load
+from reconciler.loading.validate import LoadResult
+from reconciler.loading.variant import Variant, trees
 from reconciler.resources.kinds import WRITABLE, find_kind
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import TaskState
@@ -48,6 +51,22 @@ class Manifest(Model):
     def file(self) -> SourceFile:
         """As a loader takes it."""
         return SourceFile(self.path, self.text.encode("utf-8", "surrogatepass"))
+
+
+class Manifests(Model):
+    """Files, and what they are to become: the body of whatever is about manifests."""
+
+    files: list[Manifest]
+    roots: list[str] = []
+    """The directories that they are below: what `overlays/` and `values.yaml` belong to."""
+    overlay: str = Field(default="", max_length=253)
+    values: list[Manifest] = []
+    set: list[str] = []
+
+    def load(self, source: str, known: Collection[Key]) -> LoadResult:
+        """Their objects, by the way that every manifest takes."""
+        variant = Variant(self.overlay, tuple(item.file for item in self.values), tuple(self.set))
+        return load(trees([item.file for item in self.files], self.roots), variant, source, "", known)
 
 
 async def read(request: Request) -> bytes:

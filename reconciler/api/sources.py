@@ -14,13 +14,12 @@ from starlette.routing import Route
 
 from reconciler.api import views
 from reconciler.api.base import Daemon, Source
-from reconciler.api.requests import Manifest, WrongManifests, actor_of, body, declared
+from reconciler.api.requests import Manifests, WrongManifests, actor_of, body, declared
 from reconciler.clock import Clock
 from reconciler.errors import NotFound, Unavailable
 from reconciler.loading.apply import BY_HAND
 from reconciler.loading.effects import preview
 from reconciler.loading.problem import has_errors
-from reconciler.loading.validate import load
 from reconciler.resources import source as resources
 from reconciler.resources.event import Cause, event
 from reconciler.resources.meta import Key, Model
@@ -40,8 +39,7 @@ def routes(daemon: Daemon, clock: Clock) -> list[Route]:
     ]
 
 
-class _Plan(Model):
-    files: list[Manifest]
+class _Plan(Manifests):
     source: str = Field(default="", max_length=4096)
     prune: bool = False
     manifests: bool = False
@@ -65,7 +63,7 @@ class _Sources:
         source = next((source for source in self._daemon.sources if source.root == asked.source), None)
         owner, prune = (source.root, source.prune) if source is not None else (BY_HAND, False)
         known = declared(self._daemon.store) if owner == BY_HAND else ()
-        result = await asyncio.to_thread(load, [item.file for item in asked.files], owner, "", known)
+        result = await asyncio.to_thread(asked.load, owner, known)
         if has_errors(result.problems):
             raise WrongManifests(result.problems)
         found = preview(

@@ -16,8 +16,10 @@ import click
 
 import reconciler
 from reconciler.cli.connection import connect, seconds, state_dir, state_option
+from reconciler.cli.variant import looked_at, variant_options
 from reconciler.client import lock_holder
 from reconciler.errors import Refused
+from reconciler.loading.variant import OVERLAYS, Wanted
 
 _LOOK_S = 0.02
 
@@ -25,6 +27,7 @@ _LOOK_S = 0.02
 @click.command("up")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--prune", is_flag=True, help="Delete what a source no longer declares.")
+@variant_options
 @click.option("--once", is_flag=True, help="Converge, say so, end with 0 or 1; the workers stay.")
 @click.option("--detach", is_flag=True, help="In the background; its output goes to DIR/daemon.log.")
 @click.option(
@@ -32,7 +35,13 @@ _LOOK_S = 0.02
 )
 @state_option
 def up_command(
-    paths: Sequence[str], prune: bool, once: bool, detach: bool, sample_every: str | None, state: str | None
+    paths: Sequence[str],
+    prune: bool,
+    once: bool,
+    detach: bool,
+    sample_every: str | None,
+    wanted: Wanted,
+    state: str | None,
 ) -> int:
     """Runs what the manifests in PATH describe.
 
@@ -50,9 +59,13 @@ def up_command(
     for path in paths:
         if not os.path.exists(path):
             raise click.UsageError(f"there is no {path!r}")
+    looked_at(wanted)
+    if wanted.overlay and not any(os.path.isdir(os.path.join(path, OVERLAYS, wanted.overlay)) for path in paths):
+        raise click.UsageError(f"there is no {OVERLAYS}/{wanted.overlay} in what was given")
     directory = state_dir(state)
     sample_every_s = seconds(sample_every, "--sample-every")
-    words = launch_words(directory, [os.path.abspath(path) for path in paths], prune, once, sample_every_s)
+    sources = [os.path.abspath(path) for path in paths]
+    words = launch_words(directory, sources, prune, once, sample_every_s, wanted.words())
     environment = _environment()
     if detach:
         return _detached(directory, words, environment)
@@ -90,11 +103,16 @@ def down_command(keep_workers: bool, timeout: str | None, state: str | None) -> 
 
 
 def launch_words(
-    directory: str, sources: Sequence[str], prune: bool, once: bool, sample_every_s: float | None = None
+    directory: str,
+    sources: Sequence[str],
+    prune: bool,
+    once: bool,
+    sample_every_s: float | None = None,
+    rendering: Sequence[str] = (),
 ) -> list[str]:
     """The launcher's command line, the controller's within it."""
     launcher = Path(reconciler.__file__).parent / "launcher" / "__main__.py"
-    options = ["--prune"] * prune + ["--once"] * once
+    options = ["--prune"] * prune + ["--once"] * once + list(rendering)
     options += [] if sample_every_s is None else ["--sample-every-s", str(sample_every_s)]
     controller = [sys.executable, "-m", "reconciler.daemon", "--state", directory, *options, "--", *sources]
     return [sys.executable, "-I", "-S", str(launcher), "--state", directory, "--", *controller]

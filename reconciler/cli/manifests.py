@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import click
 
 from reconciler.cli.connection import connect, state_option
+from reconciler.cli.variant import variant_of, variant_options
 from reconciler.errors import ReconcilerError
 from reconciler.loading.files import scan
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import Problem, has_errors, in_order, render_count
 from reconciler.loading.report import full
+from reconciler.loading.variant import Tree, Variant, Wanted
 
 
 @click.command("apply")
@@ -22,19 +25,20 @@ from reconciler.loading.report import full
 )
 @click.option("--prune", is_flag=True, help="Delete what was applied before and is not in PATH.")
 @click.option("--wait", is_flag=True, help="Until what was applied is ready.")
+@variant_options
 @state_option
-def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | None) -> int:
+def apply_command(paths: Sequence[str], prune: bool, wait: bool, wanted: Wanted, state: str | None) -> int:
     """Applies manifests, all of them or none.
 
     Says of each object whether it was created, configured, unchanged or pruned.
     """
-    files = checked(paths)
-    if files is None:
+    found = checked(paths, wanted)
+    if found is None:
         click.echo("nothing was applied", err=True)
         return 1
     with connect(state) as client:
         try:
-            applied = client.apply(files, prune)
+            applied = client.apply(found.files, prune, found.rendering)
         except ReconcilerError as error:
             refused = [Problem.from_json(item) for item in getattr(error, "problems", ())]
             if not refused:
@@ -50,38 +54,55 @@ def apply_command(paths: Sequence[str], prune: bool, wait: bool, state: str | No
     return 0
 
 
-def checked(paths: Sequence[str]) -> list[tuple[str, str]] | None:
-    """Every manifest of these paths as (path, text); None, with all that is wrong on stderr, when one has an error."""
-    files, unread = read_files(paths)
-    _, found = load_files(files)
+class Checked(NamedTuple):
+    """Manifests without an error, as they are handed to the daemon: as they were read, and what they are to become."""
+
+    files: list[tuple[str, str]]
+    rendering: dict[str, Any]
+    trees: list[Tree]
+    variant: Variant
+
+
+def checked(paths: Sequence[str], wanted: Wanted) -> Checked | None:
+    """Every manifest of these paths; None, with all that is wrong on stderr, when one has an error."""
+    trees, unread = read_trees(paths)
+    variant, bad = variant_of(wanted, trees)
+    _, found = load_trees(trees, variant)
     # what is referred to may be in the daemon already: it has the last word
-    problems = in_order([*unread, *(problem for problem in found if problem.rule != "reference")])
+    problems = in_order([*unread, *bad, *(problem for problem in found if problem.rule != "reference")])
     sys.stderr.write(full(problems))
     if has_errors(problems):
         click.echo(render_count(problems), err=True)
         return None
-    return [(file.path, file.data.decode()) for file in files]
+    rendering = {
+        "roots": [tree.root for tree in trees],
+        "overlay": variant.overlay,
+        "values": [{"path": file.path, "text": file.data.decode()} for file in variant.values],
+        "set": list(variant.sets),
+    }
+    files = [(file.path, file.data.decode()) for tree in trees for file in tree.files]
+    return Checked(files, rendering, trees, variant)
 
 
-def load_files(files: Sequence[SourceFile]) -> tuple[int, Sequence[Problem]]:
+def load_trees(trees: Sequence[Tree], variant: Variant) -> tuple[int, Sequence[Problem]]:
     """How many objects they hold, and all that is wrong with them."""
-    from reconciler.loading.validate import load
+    from reconciler.loading.render import load
 
-    result = load(files)
+    result = load(trees, variant)
     return len(result.objects), result.problems
 
 
-def read_files(paths: Sequence[str]) -> tuple[list[SourceFile], list[Problem]]:
+def read_trees(paths: Sequence[str]) -> tuple[list[Tree], list[Problem]]:
     """Every manifest of these paths."""
-    files: list[SourceFile] = []
+    trees: list[Tree] = []
     problems: list[Problem] = []
     for path in paths:
         if path == "-":
-            files.append(SourceFile("stdin", sys.stdin.buffer.read()))
+            trees.append(Tree("", [SourceFile("stdin", sys.stdin.buffer.read())]))
             continue
         if not os.path.exists(path):
             raise click.UsageError(f"there is no {path!r}")
         found = scan(path)
-        files += found.files
+        trees.append(Tree(path, found.files))
         problems += found.problems
-    return files, problems
+    return trees, problems

@@ -13,8 +13,10 @@ from typing import Any
 import click
 
 from reconciler.cli.connection import connect, state_option
-from reconciler.cli.manifests import checked
+from reconciler.cli.manifests import Checked, checked
 from reconciler.cli.show import escape, structured
+from reconciler.cli.variant import variant_options
+from reconciler.loading.variant import Wanted
 
 _SIGNS = {"create": "+", "update": "~", "replace": "!", "delete": "-", "none": " "}
 _LONGEST = 60
@@ -26,19 +28,20 @@ _LONGEST = 60
 @click.option("--exit-code", is_flag=True, help="End with 1 if anything would change, with 2 if PATH is not valid.")
 @click.option("--prune", is_flag=True, help="As `apply --prune`; of a source that the daemon reads: as it does.")
 @click.option("--offline", is_flag=True, help="Against nothing at all, without a daemon.")
+@variant_options
 @state_option
 def plan_command(
-    paths: Sequence[str], form: str, exit_code: bool, prune: bool, offline: bool, state: str | None
+    paths: Sequence[str], form: str, exit_code: bool, prune: bool, offline: bool, wanted: Wanted, state: str | None
 ) -> int:
     """Shows what applying PATH would do: to which objects and workers, in which order, and why.
 
     \b
     + create    - delete    ~ update: in place    ! replace: workers are restarted
     """
-    files = checked(paths)
-    if files is None:
+    manifests = checked(paths, wanted)
+    if manifests is None:
         return 2 if exit_code else 1
-    found = _offline(files) if offline else _asked(files, paths, prune, state)
+    found = _offline(manifests) if offline else _asked(manifests, paths, prune, state)
     sys.stdout.write(structured(found, form) if form else page(found))
     if found["refused"]:
         click.echo(f"this would be refused: {escape(found['refused'])}", err=True)
@@ -48,16 +51,17 @@ def plan_command(
 @click.command("diff")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--prune", is_flag=True, help="With what `apply --prune` would delete.")
+@variant_options
 @state_option
-def diff_command(paths: Sequence[str], prune: bool, state: str | None) -> int:
+def diff_command(paths: Sequence[str], prune: bool, wanted: Wanted, state: str | None) -> int:
     """Shows how PATH differs from what the daemon holds, as a unified diff.
 
     Ends with 0 if nothing differs, with 1 if something does, above 1 if that cannot be said.
     """
-    files = checked(paths)
-    if files is None:
+    manifests = checked(paths, wanted)
+    if manifests is None:
         return 2
-    found = _asked(files, paths, prune, state, manifests=True)
+    found = _asked(manifests, paths, prune, state, whole=True)
     for change in _changes(found):
         sys.stdout.writelines(_diff(change))
     return 1 if _changes(found) else 0
@@ -114,23 +118,22 @@ def _lines(manifest: dict[str, Any] | None) -> list[str]:
 
 
 def _asked(
-    files: Sequence[tuple[str, str]], paths: Sequence[str], prune: bool, state: str | None, manifests: bool = False
+    manifests: Checked, paths: Sequence[str], prune: bool, state: str | None, whole: bool = False
 ) -> dict[str, Any]:
     """The daemon's answer; one directory that it reads itself is planned as its own."""
     source = os.path.abspath(paths[0]) if len(paths) == 1 and paths[0] != "-" else ""
     with connect(state) as client:
-        return client.plan(files, source, prune, manifests)
+        return client.plan(manifests.files, source, prune, whole, manifests.rendering)
 
 
-def _offline(files: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _offline(manifests: Checked) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from reconciler.loading.apply import BY_HAND
     from reconciler.loading.effects import preview
-    from reconciler.loading.parse import SourceFile
-    from reconciler.loading.validate import load
+    from reconciler.loading.render import load
     from reconciler.store.memory import MemoryStore
 
     now = datetime.now(UTC)
-    objects = load([SourceFile(path, text.encode()) for path, text in files]).objects
+    objects = load(manifests.trees, manifests.variant).objects
     return preview(MemoryStore(lambda: now), objects, BY_HAND, False, now)

@@ -24,6 +24,7 @@ VERBS = {
     "plan": "plan",
     "reload": "operate",
     "rollout": "rollout",
+    "render": "render",
     "run": "tasks",
     "scale": "objects",
     "signal": "operate",

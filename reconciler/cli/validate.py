@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import click
 
 from reconciler import __version__
-from reconciler.cli.manifests import load_files, read_files
+from reconciler.cli.manifests import load_trees, read_trees
+from reconciler.cli.variant import variant_of, variant_options
 from reconciler.loading.report import FORMATS, Report, render
+from reconciler.loading.variant import Wanted
 
 
 @click.command("validate")
@@ -20,7 +22,8 @@ from reconciler.loading.report import FORMATS, Report, render
 )
 @click.option("--strict", is_flag=True, help="A warning makes it invalid, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit code.")
-def validate_command(paths: Sequence[str], form: str, strict: bool, quiet: bool) -> int:
+@variant_options
+def validate_command(paths: Sequence[str], form: str, strict: bool, quiet: bool, wanted: Wanted) -> int:
     """Checks manifests, without a daemon.
 
     PATH is a file, a directory with all below it, or - for standard input. All problems come at once, each with its
@@ -29,9 +32,12 @@ def validate_command(paths: Sequence[str], form: str, strict: bool, quiet: bool)
 
     Ends with 0 if all is valid, with 1 if not, with 2 if a path is not there.
     """
-    files, unread = read_files(paths)
-    count, found = load_files(files)
-    report = Report([file.path for file in files], count, (*unread, *found), __version__, os.getcwd())
+    trees, unread = read_trees(paths)
+    variant, bad = variant_of(wanted, trees)
+    count, found = load_trees(trees, variant)
+    report = Report(
+        [file.path for tree in trees for file in tree.files], count, (*unread, *bad, *found), __version__, os.getcwd()
+    )
     if not quiet:
         sys.stdout.write(render(report, form))
     return 1 if report.errors or (strict and report.problems) else 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.loading.parse import Document
+from reconciler.loading.document import Document
 from reconciler.loading.problem import Problem
 from reconciler.resources.pool import Pool
 

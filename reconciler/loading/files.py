@@ -1,4 +1,4 @@
-"""Manifests as they are on disk at one moment: every .yaml and .yml below a root, with a digest of all of it.
+"""Manifests as they are on disk at one moment: every .yaml and .yml below a root (and .j2), with a digest of all of it.
 
     manifests/
       web.yaml            read
@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 from reconciler.loading.parse import MAX_BYTES, SourceFile
 from reconciler.loading.problem import START, Problem, Severity, has_errors, in_order
+from reconciler.loading.variant import AS_WRITTEN, Variant
 
-SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml", ".yaml.j2", ".yml.j2")
 MAX_SCAN_BYTES = 64 << 20
 """Of all files together."""
 _LEFTOVERS = ("~", ".swp", ".tmp")
@@ -40,6 +41,8 @@ class Scan(NamedTuple):
     """Files that somebody has open for writing; only `scan_still` looks for them."""
     changed_ns: int = 0
     """When an inode of them changed last, nanoseconds since 1970."""
+    variant: Variant = AS_WRITTEN
+    """What is to be made of them; the digest knows it, too."""
 
     @property
     def complete(self) -> bool:

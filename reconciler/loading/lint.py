@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from reconciler.loading.parse import Document, SourceFile, resolve
+from reconciler.loading.document import Document
+from reconciler.loading.parse import SourceFile, resolve
 from reconciler.loading.problem import Problem
 from reconciler.resources.check import FieldPath, Finding
 

@@ -11,7 +11,7 @@ depth, size and the expansion of aliases are bounded here. Whatever the bytes ar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +27,8 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from reconciler.loading.problem import START, Problem, Severity, Span, field_path, in_order
+from reconciler.loading.document import Document, Places, make_problem, packed, split_lines, unpacked
+from reconciler.loading.problem import START, Problem, Span, field_path, in_order
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -39,19 +40,6 @@ MAX_PROBLEMS = 100
 MAX_DIGITS = 100
 """Of a number: no field takes more, and Python refuses to read or show very long ones."""
 
-Path = Sequence[str | int]
-
-Places = dict[str | int, tuple[int, int]]
-"""Of each item of a map or list where its key (in lists: the value) and its value stand, packed: see `_packed`."""
-
-_COLUMN_BITS = 21
-_COLUMN_MASK = (1 << _COLUMN_BITS) - 1
-"""A column is at most MAX_BYTES."""
-
-_LONGEST_SNIPPET = 1000
-"""Of longer lines nothing is shown; longer messages are cut."""
-
-_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 _TAG = "tag:yaml.org,2002:"
 _CORE_SCALARS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
 
@@ -75,70 +63,6 @@ class SourceFile(NamedTuple):
     data: bytes
 
 
-@dataclass(slots=True, eq=False)
-class Document:
-    """One YAML document: its value, and where everything in it stands."""
-
-    file: str
-    value: Any
-    line: int
-    """Of its first key, from 1."""
-    lines: list[str]
-    """Of the whole file."""
-    span: Span
-    places: dict[int, Places]
-    """By the id of each map and list."""
-
-    def value_span(self, path: Path) -> Span:
-        """Where the value at that path stands; the nearest parent's that exists if there is none."""
-        places = self._find(path)
-        return _unpacked(places[-1][1]) if places else self.span
-
-    def key_span(self, path: Path) -> Span:
-        """Where the key at that path stands (of a list's item the item); the nearest parent's if there is none."""
-        places = self._find(path)
-        return _unpacked(places[-1][0]) if places else self.span
-
-    def best_span(self, path: Path) -> Span:
-        """The value, if it is there and is no map or list; else the key, or the nearest parent's."""
-        places = self._find(path)
-        if not places:
-            return self.span
-        key_at, value_at = places[-1]
-        scalar = len(places) == len(path) and not isinstance(self.get(path), dict | list)
-        return _unpacked(value_at if scalar else key_at)
-
-    def text(self, path: Path) -> str:
-        """The value at that path as it is written, when it stands in one line."""
-        span = self.value_span(path)
-        return self.lines[span.line - 1][span.column - 1 : span.end_column - 1] if span.end_column > 0 else ""
-
-    def get(self, path: Path) -> Any:
-        """The value at that path, which must be there."""
-        value: Any = self.value
-        for step in path:
-            value = value[step]
-        return value
-
-    def problem(
-        self, span: Span, rule: str, path: Path, message: str, help: str = "", severity: Severity = "error"
-    ) -> Problem:
-        """A finding in this document."""
-        return _problem(self.file, self.lines, span, rule, message, field_path(path), help, severity)
-
-    def _find(self, path: Path) -> list[tuple[int, int]]:
-        """The places along a path, as far as it goes."""
-        value: Any = self.value
-        found: list[tuple[int, int]] = []
-        for step in path:
-            here = self.places.get(id(value), {}).get(step)
-            if here is None:
-                break
-            found.append(here)
-            value = value[step]
-        return found
-
-
 class Parsed(NamedTuple):
     """What a file holds. With errors among the problems, documents may be incomplete."""
 
@@ -148,7 +72,7 @@ class Parsed(NamedTuple):
 
 def parse(file: SourceFile) -> Parsed:
     """All documents of one file, and all that is wrong with its YAML."""
-    text, problem = _decode(file)
+    text, problem = decode(file)
     if problem is not None:
         return Parsed((), (problem,))
     composer = _Composer(file.path, text)
@@ -240,14 +164,14 @@ class _Composer:
     _alias_nodes: int = 0
 
     def __post_init__(self) -> None:
-        self.lines = _BREAK.split(self.text)
+        self.lines = split_lines(self.text)
 
     def report(self, span: Span, rule: str, message: str, help: str = "", path: str | None = None) -> None:
         """Adds a finding; its path is that of what is being read, where that means something."""
         if len(self.problems) == MAX_PROBLEMS and path is None:
             raise _Stop(span, "limit", f"more than {MAX_PROBLEMS} problems in one file", "mend those first")
         here = self._path() if path is None else path
-        self.problems.append(_problem(self.file, self.lines, span, rule, message, here, help))
+        self.problems.append(make_problem(self.file, self.lines, span, rule, message, here, help))
 
     def run(self) -> None:
         event: Any
@@ -353,7 +277,7 @@ class _Composer:
             self.report(_span(event), "merge-key", "merge keys (<<) are not part of YAML 1.2", "write the fields out")
             return None
         if value in frame.value:
-            first = _unpacked(frame.places[value][0])
+            first = unpacked(frame.places[value][0])
             again = f"the key {value!r} is here twice; the first is in line {first.line}"
             self.report(_span(event), "duplicate-key", again, "remove one of them")
             return None
@@ -407,24 +331,25 @@ class _Composer:
         return field_path(steps)
 
 
-def _decode(file: SourceFile) -> tuple[str, Problem | None]:
+def decode(file: SourceFile) -> tuple[str, Problem | None]:
+    """The text of a file, or why it is none."""
     data = file.data
     if len(data) > MAX_BYTES:
         message = f"the file has {len(data)} bytes; at most {MAX_BYTES} are read"
-        return "", _problem(file.path, [], START, "limit", message, "", "split it into several files")
+        return "", make_problem(file.path, [], START, "limit", message, "", "split it into several files")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         message = "the file is UTF-16 or UTF-32"
-        return "", _problem(file.path, [], START, "encoding", message, "", "save it as UTF-8")
+        return "", make_problem(file.path, [], START, "encoding", message, "", "save it as UTF-8")
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        before = _BREAK.split(data[: error.start].decode("utf-8"))
+        before = split_lines(data[: error.start].decode("utf-8"))
         span = Span(len(before), len(before[-1]) + 1, len(before[-1]) + 2)
         message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
-        return "", _problem(file.path, [], span, "encoding", message, "", "save the file as UTF-8")
+        return "", make_problem(file.path, [], span, "encoding", message, "", "save the file as UTF-8")
     if "\0" in text:
         span = _place_of(text, text.index("\0"))
-        return "", _problem(file.path, _BREAK.split(text), span, "encoding", "a NUL character", "", "remove it")
+        return "", make_problem(file.path, split_lines(text), span, "encoding", "a NUL character", "", "remove it")
     return text, None
 
 
@@ -435,64 +360,32 @@ def _unreadable(text: str) -> Span:
 
 
 def _place_of(text: str, index: int) -> Span:
-    before = _BREAK.split(text[:index])
+    before = split_lines(text[:index])
     return Span(len(before), len(before[-1]) + 1, len(before[-1]) + 2)
 
 
 def _packed(event: Any) -> int:
-    """Line, column and end column of an event's token in one number: a hundred thousand tuples would cost a collection.
+    """Line, column and end column of an event's token.
 
     The end is that of the first line (all ones) when the token has several, and the first letter's of maps and lists.
     """
     start, end = event.start_mark, event.end_mark
     column: int = start.column
     if type(event) is MappingStartEvent or type(event) is SequenceStartEvent:
-        end_column = column + 1
+        end_column = column + 2
     else:
-        end_column = end.column if end.line == start.line else _COLUMN_MASK
-    return int(start.line << 2 * _COLUMN_BITS | column << _COLUMN_BITS | end_column)
-
-
-def _unpacked(at: int) -> Span:
-    end_column = at & _COLUMN_MASK
-    line, column = at >> 2 * _COLUMN_BITS, at >> _COLUMN_BITS & _COLUMN_MASK
-    return Span(line + 1, column + 1, -1 if end_column == _COLUMN_MASK else end_column + 1)
+        end_column = end.column + 1 if end.line == start.line else -1
+    return packed(start.line + 1, column + 1, end_column)
 
 
 def _span(event: Any) -> Span:
     """The token of an event; the end column is -1 for the end of its line."""
-    return _unpacked(_packed(event))
+    return unpacked(_packed(event))
 
 
 def _point(event: Any) -> Span:
     mark = event.start_mark
     return Span(mark.line + 1, mark.column + 1, mark.column + 2)
-
-
-def _problem(
-    file: str,
-    lines: list[str],
-    span: Span,
-    rule: str,
-    message: str,
-    path: str = "",
-    help: str = "",
-    severity: Severity = "error",
-) -> Problem:
-    line, column, end_column = span
-    snippet = lines[line - 1] if line <= len(lines) else ""
-    if len(snippet) > _LONGEST_SNIPPET:
-        snippet = ""
-    if end_column < 0:
-        end_column = max(column + 1, len(snippet.rstrip()) + 1)
-    return Problem(
-        file, line, column, max(end_column, column + 1), rule, _cut(message), _cut(path), _cut(help), snippet, severity
-    )
-
-
-def _cut(text: str) -> str:
-    """A key or a tag may be a megabyte."""
-    return text if len(text) <= _LONGEST_SNIPPET else text[:_LONGEST_SNIPPET] + "..."
 
 
 def _core_name(value: Any) -> str:

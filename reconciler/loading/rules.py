@@ -19,6 +19,7 @@ class Layer(StrEnum):
     """How far a manifest came before the rule was looked at."""
 
     FILE = "file"
+    TEMPLATE = "template"
     SYNTAX = "syntax"
     SCHEMA = "schema"
     SEMANTICS = "semantics"
@@ -84,6 +85,41 @@ _FILE = (
         "Save the file as UTF-8, and remove the character that is pointed at.",
         wrong="apiVersion: \x00",
         right="apiVersion: reconciler/v1\nkind: Pool\nmetadata: {name: web}\nspec: {tasks: {}}",
+    ),
+)  # fmt: skip
+
+_TEMPLATE = (
+    Rule(
+        "template", Layer.TEMPLATE, "a template or an expression is wrong, or gives what cannot stand there",
+        "${{ ... }} and *.yaml.j2 are worked out before anything is checked, in a child that reaches nothing else. Text"
+        " that would change the YAML around it is refused, so that a value never becomes a field.",
+        "Mend the expression; in *.yaml.j2 write {{ ... | tojson }} for a value that is more than a plain word.",
+        wrong="replicas: ${{ 1 + }}",
+        right="replicas: ${{ 1 + 1 }}",
+    ),
+    Rule(
+        "undefined-value", Layer.TEMPLATE, "an expression names a value that is not there",
+        "An empty text instead would be found out much later, and elsewhere.",
+        "Give it in values.yaml, --values FILE or --set NAME=VALUE, or write ${{ NAME | default(...) }}.",
+        wrong="replicas: ${{ replicas }}",
+        right="replicas: ${{ replicas | default(2) }}",
+    ),
+    Rule(
+        "template-limit", Layer.TEMPLATE, "a template takes too much time or memory, or makes too much",
+        "A template is a program. It has 2 s of processor time, 5 s in all, 256 MiB, and makes at most 1 MiB.",
+        "Make it smaller, or split it.",
+        wrong="replicas: ${{ ('x' * 2 ** 28) | length }}",
+        right="replicas: ${{ ('x' * 2) | length }}",
+    ),
+    Rule(
+        "overlay", Layer.FILE, "an overlay changes something that is not there",
+        "Otherwise nobody would notice the misspelt name of what should have been changed.",
+        "Name a kind and a metadata.name that the manifests beside overlays/ have.",
+    ),
+    Rule(
+        "values", Layer.FILE, "a file of values is not a map of names",
+        "The names are what expressions use: letters, digits and _.",
+        "Write one map; objects belong into a file of another name than values.yaml.",
     ),
 )  # fmt: skip
 
@@ -440,7 +476,7 @@ _LINT = (
     ),
 )  # fmt: skip
 
-RULES: dict[str, Rule] = {rule.id: rule for rule in (*_FILE, *_SYNTAX, *_SCHEMA, *_SEMANTICS, *_LINT)}
+RULES: dict[str, Rule] = {rule.id: rule for rule in (*_FILE, *_TEMPLATE, *_SYNTAX, *_SCHEMA, *_SEMANTICS, *_LINT)}
 
 
 def as_file(example: str) -> str:

@@ -18,9 +18,10 @@ from pydantic import BaseModel, ValidationError
 
 from reconciler.loading import lint
 from reconciler.loading.dependencies import circles
+from reconciler.loading.document import Document
 from reconciler.loading.ignore import without_ignored
-from reconciler.loading.parse import MAX_PROBLEMS, Document, SourceFile, parse
-from reconciler.loading.problem import START, Problem, Span, has_errors, in_order, render_concise, render_full
+from reconciler.loading.parse import MAX_PROBLEMS, Parsed, SourceFile, parse
+from reconciler.loading.problem import START, Problem, has_errors, in_order, render_concise, render_full
 from reconciler.resources.check import Address, address, findings, references
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.kinds import ALL, WRITABLE
@@ -53,15 +54,22 @@ class _Loaded(NamedTuple):
 
 
 def load(files: Sequence[SourceFile], source: str = "", revision: str = "", known: Collection[Key] = ()) -> LoadResult:
-    """All objects of these files; `source` and `revision` are noted as their origin.
+    """All objects of these files as they stand; `source` and `revision` are noted as their origin.
 
     `known`: objects outside these files that may be referred to.
     """
+    result = check([(file, parse(file)) for file in files], source, revision, known)
+    return LoadResult(result.objects, in_order(without_ignored(files, result.problems)))
+
+
+def check(
+    files: Sequence[tuple[SourceFile, Parsed]], source: str = "", revision: str = "", known: Collection[Key] = ()
+) -> LoadResult:
+    """All objects of what was read of these files, and all that is wrong, nothing of it silenced yet."""
     loaded: list[_Loaded] = []
     problems: list[Problem] = []
     named = set(known)
-    for file in files:
-        parsed = parse(file)
+    for file, parsed in files:
         found = list(parsed.problems)
         empty = True
         for document in parsed.documents:
@@ -81,7 +89,7 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "", know
         # errors first: a hundred warnings must not push one out
         problems += sorted(found, key=lambda problem: problem.severity)[: MAX_PROBLEMS + 1]
     problems += _across(loaded) + _dangling(loaded, named)
-    return LoadResult(tuple(item.object for item in loaded), in_order(without_ignored(files, problems)))
+    return LoadResult(tuple(item.object for item in loaded), in_order(problems))
 
 
 def _object(document: Document, problems: list[Problem], source: str, revision: str) -> Object | None:
@@ -244,7 +252,10 @@ def _mend(document: Document, path: tuple[str | int, ...], expected: str, value:
     if value is None:
         return "give it a value, or remove the key"
     if expected == "a string" and isinstance(value, int | float):
-        return f'put it in quotes: {key}"{document.text(path)}"'
+        written = document.text(path)
+        if (expression := written.strip("'\"")).startswith("${{") and expression.endswith("}}"):
+            return f"write {expression[:-2].rstrip()} | string }}}}"
+        return f'put it in quotes: {key}"{written}"'
     if expected == "a whole number" and isinstance(value, str):
         return f"write it as a number: {key}{value if re.fullmatch('[0-9]{1,9}', value) else 3}"
     if expected == "a list" and isinstance(value, str) and re.fullmatch(r"[\w./= -]{1,60}", value):
@@ -335,7 +346,7 @@ def _across(loaded: Sequence[_Loaded]) -> list[Problem]:
                 kept.append((item.document, item.object))
             continue
         path = ("metadata", "name")
-        message = f"{item.object.key} is also at {_at(same.document, path)}"
+        message = f"{item.object.key} is also at {same.document.at(path)}"
         span = item.document.value_span(path)
         problems.append(item.document.problem(span, "duplicate-object", path, message, "rename or remove one of them"))
     return problems + _port_clashes(kept) + _socket_clashes(kept) + circles(kept)
@@ -381,7 +392,7 @@ def _port_clashes(pools: Iterable[tuple[Document, Pool]]) -> list[Problem]:
         if furthest is not None and item.first <= furthest.last:
             last = min(item.last, furthest.last)
             shared = f"port {item.first}" if last == item.first else f"ports {item.first} to {last}"
-            message = f"{shared} also taken by {furthest.pool.key} at {_at(furthest.document, furthest.path)}"
+            message = f"{shared} also taken by {furthest.pool.key} at {furthest.document.at(furthest.path)}"
             span = item.document.value_span(item.path)
             problems.append(item.document.problem(span, "port-clash", item.path, message, "choose another"))
         if furthest is None or item.last > furthest.last:
@@ -410,14 +421,9 @@ def _socket_clashes(pools: Iterable[tuple[Document, Pool]]) -> list[Problem]:
             others = held.setdefault((here.port, "" if here.port else here.host), [])
             for other, its_document, its_pool, its_path in others:
                 if here.meets(other):
-                    message = f"{socket.listen} is also held by {its_pool.key} at {_at(its_document, its_path)}"
+                    message = f"{socket.listen} is also held by {its_pool.key} at {its_document.at(its_path)}"
                     span = document.value_span(path)
                     problems.append(document.problem(span, "socket", path, message, "choose another"))
                     break
             others.append((here, document, pool, path))
     return problems
-
-
-def _at(document: Document, path: Sequence[str | int]) -> str:
-    span: Span = document.value_span(path)
-    return f"{document.file}:{span.line}:{span.column}"

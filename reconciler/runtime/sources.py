@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 from reconciler.clock import Clock
 from reconciler.errors import ReconcilerError, Refused, Unavailable
 from reconciler.loading import apply as applying
-from reconciler.loading import files, guard, validate
+from reconciler.loading import files, guard, render, validate
 from reconciler.loading.files import Scan
+from reconciler.loading.variant import Tree, Wanted
 from reconciler.resources.event import event
 from reconciler.resources.meta import Metadata
 from reconciler.resources.source import Source, SourceSpec, SourceStatus, source_name
@@ -64,6 +65,7 @@ class DirectorySource:
         scan: Callable[[str], Scan] = files.scan_still,
         poll_s: float = POLL_S,
         read_s: float = READ_S,
+        wanted: Wanted = Wanted(),  # noqa: B008,
     ) -> None:
         self.root = root
         self.name = source_name(root)
@@ -77,6 +79,7 @@ class DirectorySource:
         self._scan = scan
         self._poll_s = poll_s
         self._read_s = read_s
+        self._wanted = wanted
         self._poke = asyncio.Event()
         self._looking = asyncio.Lock()
         self._reading: asyncio.Future[Scan] | None = None
@@ -228,7 +231,9 @@ class DirectorySource:
         return still_ns >= SETTLE_S * 1e9
 
     async def _attempt(self, scan: Scan, confirmed: str) -> None:
-        loaded = await asyncio.to_thread(validate.load, scan.files, self.root, scan.digest)
+        loaded = await asyncio.to_thread(
+            render.load, [Tree(self.root, scan.files)], scan.variant, self.root, scan.digest
+        )
         problems = [p for p in (*scan.problems, *loaded.problems) if p.severity == "error"]
         if problems:
             first = validate.render_concise(problems[0])
@@ -300,7 +305,7 @@ class DirectorySource:
         """One scan, in a thread of its own. Raises _NotNow when it hangs; the next look waits for that one to end first."""
         while True:
             fresh = self._reading is None
-            reading = self._reading = self._reading or _in_thread(lambda: self._scan(self.root))
+            reading = self._reading = self._reading or _in_thread(lambda: self._wanted.over(self._scan(self.root)))
             try:
                 async with asyncio.timeout(self._read_s):
                     scan = await asyncio.shield(reading)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.loading.parse import MAX_BYTES, MAX_NODES, Document, Parsed, SourceFile, parse
+from reconciler.loading.document import Document
+from reconciler.loading.parse import MAX_BYTES, MAX_NODES, Parsed, SourceFile, parse
 from reconciler.loading.problem import Span
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.loading.parse import SourceFile
+from reconciler.loading.render import load
 from reconciler.loading.rules import RULES, Layer, Rule, as_file
-from reconciler.loading.validate import load
+from reconciler.loading.variant import Tree, Variant
 
 PACKAGE = Path(__file__).parents[2] / "reconciler"
 SAYS = {"Finding", "Problem", "problem", "_problem", "report", "_Stop", "_Unread", "BadValue"}
@@ -19,7 +20,7 @@ SAYS = {"Finding", "Problem", "problem", "_problem", "report", "_Stop", "_Unread
 
 
 def rules_of(text: str) -> list[str]:
-    return [problem.rule for problem in load([SourceFile("a.yaml", text.encode())]).problems]
+    return [problem.rule for problem in load([Tree("", [SourceFile("a.yaml", text.encode())])], Variant()).problems]
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES.values() if rule.wrong], ids=lambda rule: rule.id)
