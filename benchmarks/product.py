@@ -23,13 +23,13 @@ COMMAND = [sys.executable, "-m", "reconciler"]
 class Product(Tree):
     """The daemon at work: launcher, controller, and its workers beside the controller."""
 
-    def __init__(self, directory: Path, manifest: dict[str, object]) -> None:
+    def __init__(self, directory: Path, manifest: dict[str, object], options: Sequence[str] = ()) -> None:
         self.state = directory / "state"
         manifests = directory / "manifests"
         manifests.mkdir()
         (manifests / "pool.yaml").write_text(json.dumps(manifest))
         super().__init__(
-            [*COMMAND, "up", str(manifests), "--state", str(self.state)],
+            [*COMMAND, "up", str(manifests), "--state", str(self.state), *options],
             directory,
             "launcher",
             helper="controller",
@@ -60,10 +60,12 @@ class Product(Tree):
 class Ours:
     """As a subject among the peers: one pool of so many workers."""
 
-    name = OURS
+    def __init__(self, name: str = OURS, options: Sequence[str] = ()) -> None:
+        self.name = name
+        self._options = options
 
     def start(self, directory: Path, count: int, command: Sequence[str]) -> Product:
-        return Product(directory, pool({"replicas": count, "template": {"command": list(command)}}))
+        return Product(directory, pool({"replicas": count, "template": {"command": list(command)}}), self._options)
 
 
 def pool(spec: dict[str, object]) -> dict[str, object]:
