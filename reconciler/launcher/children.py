@@ -24,6 +24,7 @@ from .containment import Trees
 from .failure import StartFailed
 from .logs import Logs
 from .machine import Child, Machine, Request, S
+from .oom import KernelLog
 from .protocol import Exit
 from .system import Prepared, Starter
 from .tasklogs import TaskLogs
@@ -72,6 +73,7 @@ class Children:
         self.sweep_wanted = False
         self._sweep_tries = 0
         self._oom = system.spare_from_oom()
+        self._kernel_log = KernelLog()
 
     @property
     def retrying(self) -> bool:
@@ -109,6 +111,8 @@ class Children:
         elif child.log is not None:
             how["log_bytes"] = self._logs.size_bytes(child.log)
         oom = self._trees.limited.oom_kills(child.instance)
+        if not oom and how.get("signal") == signal.SIGKILL and child.kill_sent_at is None:
+            oom = int(self._kernel_log.killed(child.pid))
         if oom:
             how["oom"] = oom
         self._machine.exited(child, how)

@@ -129,7 +129,7 @@ class Exit(TypedDict, total=False):
     log_bytes: int
     """Size of its log when it ended; 0: the file has been removed."""
     oom: int
-    """How many of its processes the kernel killed because they went beyond their memory limit."""
+    """How many of its processes the kernel killed because they went beyond their memory limit, or the host's."""
 
 
 def frame(messages: Sequence[Message]) -> bytes:

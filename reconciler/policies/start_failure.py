@@ -44,8 +44,15 @@ def _hint(step: str, errno: int, command: str, working_dir: str) -> str:
         return "what runs stays up; a start is tried again"
     if step == "identity":
         return "only root can start processes of another account" if errno == EPERM else ""
-    return ""
+    return _LIMIT_HINTS.get(step, "")
 
+
+_LIMIT_HINTS = {
+    "cgroup": "`reconciler doctor` says what can be limited here; enforcement: BestEffort starts without it",
+    "sandbox": "see template.sandbox; `reconciler doctor` says what this kernel has",
+    "nice": "a nice below that of the daemon needs root",
+    "rlimits": "only root can raise a limit above that of the daemon",
+}
 
 _EXEC_HINTS = {
     ENOENT: "the file is missing, or the interpreter in its first line (#!) is; does that line end in CRLF?",

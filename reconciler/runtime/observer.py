@@ -380,7 +380,7 @@ def how(exit_: Exit, asked: bool) -> EndedTry:
         oom and not asked and (exit_.get("signal") == 9 or exit_.get("code") == 128 + 9)
     ):  # a shell says 137 of its child
         name = "SIGKILL" if "signal" in exit_ else None
-        return EndedTry(exit_.get("code"), name, Reason.OOM_KILLED, "it went beyond its memory limit")
+        return EndedTry(exit_.get("code"), name, Reason.OOM_KILLED, "the kernel killed it: out of memory")
     if "signal" in exit_:
         number = exit_["signal"]
         reason = Reason.STOPPED if asked else Reason.KILLED_EXTERNALLY if number == 9 else Reason.SIGNALLED

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +184,16 @@ class House:
         self.entry = ENTRY
 
     def start(
-        self, *options: str, env: dict[str, str] | None = None, python: str = sys.executable, **popen: Any
+        self,
+        *options: str,
+        env: dict[str, str] | None = None,
+        python: str = sys.executable,
+        wrapper: Sequence[str] = (),
+        **popen: Any,
     ) -> None:
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(
-                [python, "-I", "-S", self.entry, "--state", str(self.state), *options, "--", *self.stub(python)],
+                [*wrapper, python, "-I", "-S", self.entry, "--state", str(self.state), *options, "--", *self.stub(python)],
                 env={**os.environ, **(env or {})}, stderr=stderr, stdin=subprocess.DEVNULL, **popen,
             )  # fmt: skip
 

@@ -188,3 +188,54 @@ def test_doctor_says_what_can_be_limited(shared: House) -> None:
     words = shared.cli("doctor").stdout
     for what in ("landlock", "memory limits", "cpu limits", "pids limits"):
         assert what in words
+
+
+def test_fault_P40_a_worker_of_another_user_cannot_harm_the_daemon(shared: House, name: str, root: None) -> None:
+    controller = shared.controller()
+    program = f"""
+import os, signal, socket
+def attempt(what, call):
+    try:
+        call()
+        print(what, "worked", flush=True)
+    except OSError as error:
+        print(what, error.strerror, flush=True)
+for pid in ({shared.launcher}, {controller}):
+    attempt("kill", lambda: os.kill(pid, signal.SIGKILL))
+    attempt("environ", lambda: open(f"/proc/{{pid}}/environ").read())
+    attempt("memory", lambda: open(f"/proc/{{pid}}/mem", "rb"))
+attempt("state", lambda: os.listdir("{shared.state}"))
+attempt("socket", lambda: socket.socket(socket.AF_UNIX).connect("{shared.state}/run/api.sock"))
+signal.pause()
+"""
+    python = "/usr/bin/python3"  # that of the tests may be root's alone
+    if not os.access(python, os.X_OK):
+        pytest.skip(f"there is no {python}")
+    shared.apply(name, [python, "-c", program], template={"user": "nobody"})
+    lines = eventually(lambda: (t := shared.cli("logs", f"worker/{name}-0").stdout.splitlines())[7:] and t)
+    assert len(lines) == 8 and not [line for line in lines if line.endswith("worked")], lines
+    assert shared.controller() == controller
+
+
+def test_fault_P44_a_restart_waits_until_the_old_tree_has_let_go_of_its_port(shared: House, name: str) -> None:
+    program = """
+import os, signal, socket, sys, time
+listening = socket.socket()
+listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listening.bind(("127.0.0.1", int(os.environ["PORT"])))
+listening.listen()
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1000)
+print("bound", flush=True)
+signal.pause()
+"""
+    shared.apply(name, ["python3", "-c", program], template={"ports": [{"name": "http"}]})
+    worker = f"{name}-0"
+    for round in range(3):
+        eventually(lambda: "bound" in shared.cli("logs", f"worker/{worker}").stdout, 15)
+        status = shared.worker(worker)
+        assert status["restarts"] == round, "a start has failed to bind"
+        os.kill(status["pid"], signal.SIGKILL)
+        eventually(lambda: shared.worker(worker)["restarts"] > round, 15)  # noqa: B023
