@@ -20,6 +20,7 @@ VERBS = {
     "explain": "explain",
     "exec": "exec",
     "get": "objects",
+    "install": "install",
     "logs": "logs",
     "plan": "plan",
     "reload": "operate",

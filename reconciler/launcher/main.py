@@ -21,7 +21,7 @@ from typing import Any
 
 from reconciler import crash
 
-from . import adoption, system
+from . import adoption, manager, system
 from .children import Children
 from .containment import Trees
 from .journal import Journal
@@ -257,6 +257,7 @@ class Launcher:
             complain("ended at the third signal; the workers run on")
             self._leave()
             os._exit(1)
+        manager.tell("STOPPING=1")
         controller = self._keeper.controller
         if self._stopping:
             self._stop_all()

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import limits, system
+from . import limits, manager, system
 from .adoption import boottime_ms
 from .children import Children
 from .keeper import Controller
 from .machine import Machine
 from .protocol import OLDEST, VERSION, FrameError, Limits, Message, Template
 from .system import Prepared
+from .wires import complain
 
 MAX_SLOTS = 100_000
 
@@ -144,6 +145,9 @@ class Verbs:
 
     def _serving(self, controller: Controller) -> None:
         controller.serving = True
+        problem = manager.tell("READY=1")
+        if problem:
+            complain(problem)
 
     def _asked_to_end(self, controller: Controller) -> None:
         self._terminate()

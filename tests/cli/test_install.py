@@ -1,0 +1,52 @@
+"""The unit file for systemd."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.cli.install import quoted, verify
+
+
+def unit(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path)
+    return parser
+
+
+def test_fault_L16_a_crash_of_the_daemon_does_not_take_the_workers_along(cli: Any, tmp_path: Path) -> None:
+    path = tmp_path / "reconciler.service"
+    (tmp_path / "my manifests").mkdir()
+    done = cli("install", "--systemd", str(tmp_path / "my manifests"), "--output", str(path))
+    assert (done.returncode, done.stdout.decode()) == (0, f"{path} written\n"), done.stderr
+    service = unit(path)["Service"]
+    assert (service["KillMode"], service["Delegate"], service["Type"]) == ("process", "yes", "notify")
+    assert service["ExecStart"].endswith("--state " + quoted(str(Path(service["ExecStart"].split()[-1]))))
+    assert f'up "{tmp_path}/my manifests" --state' in service["ExecStart"]
+    assert unit(path)["Install"]["WantedBy"]
+
+
+def test_systemd_accepts_the_unit(cli: Any, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze")
+    path = tmp_path / "reconciler.service"
+    assert cli("install", "--systemd", "--output", str(path)).returncode == 0
+    path.write_text(path.read_text().replace("KillMode=process", "KillMode=nonsense"))
+    assert "kill mode" in verify(path, system=True)  # so it was looked at
+
+
+def test_words_mean_themselves_in_a_unit() -> None:
+    assert [quoted(word) for word in ("/a/b", "a b", "50%", "$HOME", 'say "x"')] == [
+        "/a/b", '"a b"', "50%%", "$$HOME", '"say \\"x\\""',
+    ]  # fmt: skip
+
+
+def test_it_can_be_printed_only(cli: Any) -> None:
+    done = cli("install", "--systemd", "--output", "-")
+    assert done.stdout.startswith(b"# Written by `reconciler install --systemd`.\n[Unit]\n")
+    assert cli("install").returncode == 2
