@@ -1,14 +1,15 @@
 """The restarts that pools and this host have had, and those granted for later: what the budgets are measured by.
 
 In memory only. Each restart and each grant stands in its worker's status, and after a restart of the controller the
-account is made anew from those.
+account is made anew from those; what stands there for a moment that has not come was written before the clock was set back.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from reconciler.controllers.restart import LONGEST_GRANT_S
 from reconciler.policies.budget import Grant, HostBudget, grant, taken
 from reconciler.resources.pool import Pool
 from reconciler.resources.units import from_ms
@@ -22,13 +23,13 @@ KEPT = 10_000
 class Budgets:
     """The account; `grant` looks, `charge` writes."""
 
-    def __init__(self, store: Store, host: HostBudget = HostBudget()) -> None:  # noqa: B008
+    def __init__(self, store: Store, now: datetime, host: HostBudget = HostBudget()) -> None:  # noqa: B008
         self.host = host
         self._full_at = from_ms(0)
         self._granted: dict[str, deque[datetime]] = {}
         moments: list[tuple[datetime, str]] = []
         for worker in store.all(Worker):
-            moments += ((at, worker.spec.pool) for at in _moments(worker))
+            moments += ((at, worker.spec.pool) for at in _moments(worker, now))
         for at, pool in sorted(moments):
             self.charge(pool, at)
 
@@ -43,12 +44,12 @@ class Budgets:
         self._granted.setdefault(pool, deque(maxlen=KEPT)).append(at)
 
 
-def _moments(worker: Worker) -> list[datetime]:
+def _moments(worker: Worker, now: datetime) -> list[datetime]:
     """When a worker has been restarted of late, and when it will be."""
     status = worker.status
-    moments = list(status.recent_restarts)
+    moments = [min(at, now) for at in status.recent_restarts]
     if status.restarts and status.started_at is not None and not moments:
-        moments.append(status.started_at)
+        moments.append(min(status.started_at, now))
     if status.state is State.BACKOFF and status.admitted == status.instance and status.next_start_at is not None:
-        moments.append(status.next_start_at)
+        moments.append(min(status.next_start_at, now + timedelta(seconds=LONGEST_GRANT_S)))
     return moments

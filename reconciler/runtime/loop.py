@@ -86,7 +86,7 @@ class Loop:
                 longest_ms = round(pool.spec.tasks.retry.backoff.max_s * 1000)
                 self.queues.of(pool.name).retry_by(to_ms(clock.now()) + longest_ms)
         self.work = WorkQueue()
-        self.budgets = Budgets(store)
+        self.budgets = Budgets(store, clock.now())
         self.world = StoreWorld(store, self.queues, self.budgets)
         self.observer = Observer(store, self.queues, self._tasks_changed)
         self.executor = Executor(store, self.queues, self.observer, link, host, self.budgets)

@@ -28,7 +28,7 @@ def store(*statuses: WorkerStatus) -> MemoryStore:
 
 def test_restarts_before_the_controller_died_still_count() -> None:
     early, late = NOW - timedelta(seconds=50), NOW - timedelta(seconds=10)
-    budgets = Budgets(store(WorkerStatus(restarts=2, recent_restarts=(early, late))))
+    budgets = Budgets(store(WorkerStatus(restarts=2, recent_restarts=(early, late))), NOW)
 
     assert timedelta(seconds=10) <= budgets.grant(POOL, "w.3", NOW).at - NOW < timedelta(seconds=11)
 
@@ -38,7 +38,7 @@ def test_a_grant_for_later_is_not_given_twice() -> None:
         state=State.BACKOFF, instance="a.1", admitted="a.1", next_start_at=NOW + timedelta(seconds=30)
     )
     ready = WorkerStatus(restarts=1, recent_restarts=(NOW - timedelta(seconds=30),))
-    budgets = Budgets(store(waiting, ready))
+    budgets = Budgets(store(waiting, ready), NOW)
 
     assert budgets.grant(POOL, "w.3", NOW).at >= NOW + timedelta(seconds=30)
     budgets.charge("web", NOW + timedelta(seconds=30))
@@ -46,10 +46,20 @@ def test_a_grant_for_later_is_not_given_twice() -> None:
 
 
 def test_a_pool_without_a_budget_waits_for_the_host_alone() -> None:
-    budgets = Budgets(store())
+    budgets = Budgets(store(), NOW)
     free = POOL.changed(spec=POOL.spec.changed(restart_budget=None))
     for _ in range(budgets.host.burst):
         assert budgets.grant(free, "w", NOW).why == ""
         budgets.charge("web", NOW)
 
     assert "of this host" in budgets.grant(free, "w", NOW).why
+
+
+def test_fault_C14_restarts_from_before_the_clock_was_set_back_count_as_of_now() -> None:
+    in_an_hour = NOW + timedelta(hours=1)
+    budgets = Budgets(store(WorkerStatus(restarts=1, recent_restarts=(in_an_hour,))), NOW)
+    free = POOL.changed(spec=POOL.spec.changed(restart_budget=None))
+
+    assert budgets.grant(free, "w", NOW).why == ""
+    budgets.charge("web", NOW)
+    assert budgets.grant(POOL, "w", NOW).at < NOW + timedelta(seconds=61)

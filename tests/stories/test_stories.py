@@ -80,7 +80,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(lambda: self.now)
-        self.budgets = Budgets(self.store)
+        self.budgets = Budgets(self.store, self.now)
 
     # the World
 
