@@ -312,6 +312,8 @@ class _Count:
     restarts: int = 0
     completed: int = 0
     failed: int = 0
+    waits: str = ""
+    """What a worker waits for before it is started."""
     ill: list[tuple[Worker, str]] = field(default_factory=list)
     """Workers in trouble, and what it is called."""
 
@@ -380,6 +382,8 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
         if status.ready:
             count.ready += 1
             count.available += not min_ready or ((since := status.ready_since) is not None and since + min_ready <= now)
+        elif status.state is State.PENDING and status.message and pool.spec.depends_on:
+            count.waits = status.message
         elif status.state is State.COMPLETED:
             count.completed += 1
         elif status.state is State.FAILED:
@@ -410,6 +414,8 @@ def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
     if rolling is not None:
         return Status.TRUE, "RollingOut", message
     coming = want - count.ready - count.completed - count.failed
+    if coming > 0 and count.waits:
+        return Status.TRUE, "Waiting", count.waits
     if coming > 0:
         return Status.TRUE, "Starting", f"{_workers_in_words(coming)} not up"
     surplus = count.leaving + max(0, count.total - want)

@@ -305,3 +305,26 @@ def test_following_a_worker_over_a_restart_of_the_controller_misses_nothing(hous
             follow.kill()
     first = int(seen[0].split()[1])
     assert seen == [f"line {number}\n" for number in range(first, first + len(seen))]
+
+
+def test_what_a_pool_depends_on_is_started_before_it_and_stopped_after_it(house: House) -> None:
+    ready = house.path / "db.ready"
+    probe = {"exec": {"command": ["/usr/bin/test", "-e", str(ready)]}, "period": "200ms", "timeout": "200ms"}
+    house.up()
+    house.apply("db", worker("ledger"), template={"probes": {"readiness": probe}})
+    house.apply("web", worker("slow-exit", "0.5"), replicas=2, dependsOn=[{"kind": "Pool", "name": "db"}])
+    eventually(lambda: house.worker("db-0").get("state") == "Running")
+    eventually(lambda: house.condition("web", "Progressing").get("reason") == "Waiting")
+    assert house.condition("web", "Progressing")["message"] == "waits for pool/db to be Available"
+    assert house.worker("web-0")["state"] == "Pending"
+    ready.touch()
+    house.living("web", 2)
+    os.kill(house.pids("db")["db-0"], signal.SIGKILL)
+    house.starts("db-0", 2)
+    assert len(house.ledger("start")) == 4, "a crash of what it depends on restarts nobody else"
+    status, body = house.api("DELETE", "/api/v1/pools/db")
+    assert status == 409 and "pool/web" in body["error"]["message"], (status, body)
+    house.ready("db", 1)
+    house.down()
+    stops = [line.slot for line in house.ledger("stop")]
+    assert sorted(stops[:2]) == ["web-0", "web-1"] and stops[2:] == ["db-0"], stops
