@@ -79,6 +79,12 @@ class Document:
         span, lines = self.value_span(path), self._source(path).lines
         return lines[span.line - 1][span.column - 1 : span.end_column - 1] if span.end_column > 0 else ""
 
+    def item_text(self, parent: dict[str, Any], name: str) -> str:
+        """As `text`, of a map that is at hand; empty for what other files have put into this document."""
+        _, at = self.places.get(id(parent), {}).get(name, (0, 1 << _FILE_SHIFT))
+        line, column, end_column = unpacked(at)
+        return self.lines[line - 1][column - 1 : end_column - 1] if end_column > 0 and not at >> _FILE_SHIFT else ""
+
     def at(self, path: Path) -> str:
         """FILE:LINE:COLUMN of the value at that path."""
         span = self.value_span(path)

@@ -58,7 +58,7 @@ def of_document(document: Document) -> Iterator[Finding]:
                 yield from lint((*path, name), value, node)
             elif isinstance(value, str) and name.lower().endswith(("size", "memory")):
                 yield from _size((*path, name), value)
-            elif type(value) is int and _LEADING_ZERO.fullmatch(text := document.text((*path, name))):
+            elif type(value) is int and _LEADING_ZERO.fullmatch(text := document.item_text(node, name)):
                 message = f"{text} is {value} here: octal numbers begin with 0o"
                 yield Finding("leading-zero", (*path, name), message, f"write {value}, or 0o{text.lstrip('+-0') or 0}")
 

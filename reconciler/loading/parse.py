@@ -175,10 +175,15 @@ class _Composer:
 
     def run(self) -> None:
         event: Any
-        # the order is that of frequency
-        for event in yaml.parse(self.text, Loader=yaml.CSafeLoader):
-            kind = type(event)
+        stack = self._stack
+        reader: Any = yaml.CSafeLoader(self.text)
+        next_event = reader.get_event  # yaml.parse asks twice for each
+        while (event := next_event()) is not None:
+            kind = type(event)  # the order is that of frequency
             if kind is ScalarEvent:
+                if event.anchor is None and event.tag is None and stack and stack[-1].places is not None:
+                    self._plain(event, stack[-1])
+                    continue
                 self._count(event)
                 value = self._scalar(event)
                 if event.anchor is not None:
@@ -194,6 +199,34 @@ class _Composer:
                 self._start()
             elif kind is DocumentEndEvent:
                 self._end()
+
+    def _plain(self, event: Any, frame: _Frame) -> None:
+        """What nearly every event is, in one piece: a scalar without anchor and tag, in a map or list."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._count(event)
+        value: Any = event.value
+        if event.implicit[0] and (value in _CONSTANTS or value[0] in _NUMBER_STARTS):
+            value = self._scalar(event)
+        if frame.is_map and frame.key_at < 0 and (type(value) is not str or value == "<<" or value in frame.value):
+            self._add(value, event, 1)
+            return
+        start, end = event.start_mark, event.end_mark
+        line: int = start.line
+        at = packed(line + 1, start.column + 1, end.column + 1 if end.line == line else -1)
+        frame.nodes += 1
+        places = frame.places
+        assert places is not None
+        if not frame.is_map:
+            places[len(frame.value)] = (at, at)
+            frame.value.append(value)
+        elif frame.key_at < 0:
+            frame.key_at, frame.key = at, value
+        else:
+            if frame.key is not None:
+                frame.value[frame.key] = value
+                places[frame.key] = (frame.key_at, at)
+            frame.key_at, frame.key = -1, None
 
     def _start(self) -> None:
         self._places, self._anchors, self._open_anchors = {}, {}, set()

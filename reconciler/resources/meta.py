@@ -64,6 +64,10 @@ class Model(BaseModel):
         """As it is shown outside: camelCase, units written out, what is unset left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: what is frozen can be shared. Pydantic copies defaults, which costs more than all the rest."""
+        return self
+
     def changed(self, **fields: Any) -> Self:
         """A copy with these fields replaced; the values are trusted.
 

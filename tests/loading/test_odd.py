@@ -41,8 +41,9 @@ def test_every_lint_is_tried() -> None:
     assert tried == {rule.id for rule in RULES.values() if rule.layer is Layer.LINT} - {"empty"}
 
 
-@pytest.mark.parametrize("place", ["manifests", "examples"])
-def test_what_is_shipped_has_nothing_to_warn_of(place: str) -> None:
-    found = scan(str(ROOT / place))
+@pytest.mark.parametrize("place", [ROOT / "manifests", *sorted((ROOT / "examples").iterdir())], ids=lambda p: p.name)
+def test_what_is_shipped_has_nothing_to_warn_of(place: Path) -> None:
+    found = scan(str(place))
+    problems = [*found.problems, *load(found.files).problems]  # with overlays it takes `validate` to have no errors
 
-    assert [render_concise(problem) for problem in (*found.problems, *load(found.files).problems)] == []
+    assert [render_concise(problem) for problem in problems if problem.severity == "warning"] == []

@@ -283,3 +283,67 @@ def test_documents_before_a_syntax_error_are_validated_too() -> None:
     problems = read(POOL.replace("replicas: 3", "replicas: x") + "---\n" + "a: [\n").problems
 
     assert [problem.rule for problem in problems] == ["type", "syntax"]
+
+
+def test_fault_M5_a_merge_key_is_refused_and_overrides_nothing() -> None:
+    result = read(POOL.replace("  replicas: 3", "  <<: {replicas: 9}\n  replicas: 3"))
+
+    assert [problem.rule for problem in result.problems] == ["merge-key"] and not result.valid
+    assert all(isinstance(obj, Pool) and obj.spec.replicas == 3 for obj in result.objects)
+    assert read(POOL.replace("HOME", "<<", 1)).problems == ()  # as a value it is text
+
+
+def test_fault_M6_a_bomb_of_aliases_is_refused_before_anybody_walks_it() -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 11))
+
+    assert len(bomb) < 1000
+    assert [problem.rule for problem in read(bomb).problems] == ["limit"]
+
+
+def test_fault_M7_an_alias_inside_what_it_stands_for_is_refused() -> None:
+    for text in (
+        "&a [*a]",
+        "a: &a {b: [*a]}",
+        POOL.replace("spec:", "spec: &s").replace("replicas: 3", "replicas: *s"),
+    ):
+        assert [problem.rule for problem in read(text).problems] == ["alias"]
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
+def test_fault_M20_a_circle_of_dependencies_is_refused_with_its_path(names: str) -> None:
+    texts = [
+        f"apiVersion: reconciler/v1\nkind: Pool\nmetadata: {{name: {name}}}\nspec:\n  template: {{command: [sleep, inf]}}\n"
+        f"  dependsOn: [{{kind: Pool, name: {names[(index + 1) % len(names)]}, condition: Started}}]\n"
+        for index, name in enumerate(names)
+    ]
+    problems = read(*texts).problems
+
+    assert [problem.rule for problem in problems] == ["cycle"]
+    assert all(f"pool/{name}" in problems[0].message for name in names)
+
+
+def test_fault_M43_a_schedule_that_never_comes_is_refused() -> None:
+    from reconciler.resources.kinds import WRITABLE
+
+    if "CronJob" not in WRITABLE:
+        pytest.skip("the kind CronJob is not built yet: it is refused as a whole")
+    for schedule in ("0 0 30 2 *", "61 * * * *", "now and then"):
+        assert not read(
+            f"apiVersion: reconciler/v1\nkind: CronJob\nmetadata: {{name: a}}\nspec:\n  schedule: {schedule!r}\n"
+            "  jobTemplate: {template: {command: [sleep, inf]}}\n"
+        ).valid
+
+
+@pytest.mark.parametrize("replicas", [-1, 10_001, 10**9, 10**99])
+def test_fault_M44_no_slip_of_the_finger_starts_a_billion_processes(replicas: int) -> None:
+    assert [problem.rule for problem in read(POOL.replace("replicas: 3", f"replicas: {replicas}")).problems] == [
+        "range"
+    ]
+
+
+def test_fault_M44_zero_is_a_number_of_workers_and_a_huge_environment_is_not_one() -> None:
+    assert read(POOL.replace("replicas: 3", "replicas: 0")).problems == ()
+    many = ", ".join(f"{{name: A{index}, value: x}}" for index in range(4097))
+    (problem,) = read(POOL.replace('env: [{name: SHOP, value: "$(HOME)/shop"}]', f"env: [{many}]")).problems
+    assert (problem.rule, problem.path) == ("limit", "spec.template.env")
