@@ -46,6 +46,7 @@ from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.resources.worker import Process, Worker
 from reconciler.runtime.commands import BesideWorkers
+from reconciler.runtime.console import Console
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.notifications import Listener
 from reconciler.runtime.operations import Operations
@@ -139,6 +140,7 @@ class Controller:
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
         self._prober.look_at_all()
+        self._console = Console(self.store, self.logs)
         self._listener.begin()
         forget_others(self.store, [source.root for source in self.sources])
         async with asyncio.TaskGroup() as group:

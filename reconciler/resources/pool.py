@@ -73,6 +73,8 @@ class Destination(StrEnum):
     """Where a worker's output goes."""
 
     FILE = "File"
+    STDOUT = "Stdout"
+    """A file too, and its lines on the standard output of `up`."""
 
 
 class Logs(Model):
@@ -81,7 +83,7 @@ class Logs(Model):
     destination: Destination = Field(
         default=Destination.FILE,
         strict=False,
-        description="File: below the state directory.",
+        description="File: below the state directory. Stdout: also on that of `up`, each line with its worker's name.",
         json_schema_extra=changes(Change.TEMPLATE),
     )
     max_size_bytes: Size = Field(

@@ -81,7 +81,7 @@ def test_fault_M42_a_missing_secret_keeps_a_worker_waiting_and_ends_none_that_ru
     house.ready("other", 1)
 
 
-def test_a_secret_from_a_file_of_variables_is_refused_in_a_command_line(shared: House, name: str) -> None:
+def test_fault_H16_a_secret_is_refused_in_a_command_line_which_all_can_read(shared: House, name: str) -> None:
     (shared.path / f"{name}.env").write_text(f"KEY={CANARY}\n")
     envs = {"envFrom": [{"file": f"{shared.path}/{name}.env"}], "env": [{"name": "A", "value": "$(KEY)"}]}
     status, _ = shared.api("POST", "/api/v1/pools", shared.pool_manifest(name, ["echo", "$(A)"], template=envs))

@@ -1,0 +1,32 @@
+"""Workers whose output goes to the standard output of `up`: each line with its worker's name before it."""
+
+from __future__ import annotations
+
+import re
+
+from tests.real.house import House, eventually
+
+SPEAKS = 'i=0; while true; do i=$((i+1)); echo "$RECONCILER_WORKER says $i"; sleep 0.05; done'
+
+
+def numbers(house: House, worker: str) -> list[int]:
+    return [int(number) for number in re.findall(rf"^{worker}: {worker} says (\d+)$", house.output(), re.M)]
+
+
+def test_lines_come_whole_and_in_order_with_their_workers_name(house: House) -> None:
+    logs = {"logs": {"destination": "Stdout", "maxSize": "4Ki"}}
+    house.manifest("web", ["sh", "-c", SPEAKS], replicas=2, template=logs)
+    house.manifest("quiet", ["sh", "-c", SPEAKS])
+    house.up()
+    for worker in ("web-0", "web-1"):
+        eventually(lambda: len(numbers(house, worker)) >= 30, what=f"lines of {worker}")  # noqa: B023
+        seen = numbers(house, worker)
+        assert seen == list(range(1, len(seen) + 1))
+    assert "quiet-0:" not in house.output()
+    assert "web-0 says 1\n" in house.cli("logs", "worker/web-0").stdout
+
+    house.kill_controller()
+    eventually(house.serving)
+    before = len(numbers(house, "web-0"))
+    eventually(lambda: len(numbers(house, "web-0")) > before + 10)
+    assert len(set(numbers(house, "web-0"))) == len(numbers(house, "web-0")), "nothing is shown twice"
