@@ -23,19 +23,24 @@ COMMAND = [sys.executable, "-m", "reconciler"]
 class Product(Tree):
     """The daemon at work: launcher, controller, and its workers beside the controller."""
 
-    def __init__(self, directory: Path, manifest: dict[str, object], options: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, *manifests: dict[str, object], options: Sequence[str] = ()) -> None:
         self.state = directory / "state"
-        manifests = directory / "manifests"
-        manifests.mkdir()
-        (manifests / "pool.yaml").write_text(json.dumps(manifest))
+        self.manifests = directory / "manifests"
+        self.manifests.mkdir()
+        for number, manifest in enumerate(manifests):
+            self.file(number).write_text(json.dumps(manifest))
         super().__init__(
-            [*COMMAND, "up", str(manifests), "--state", str(self.state), *options],
+            [*COMMAND, "up", str(self.manifests), "--state", str(self.state), *options],
             directory,
             "launcher",
             helper="controller",
             environment=_importable(),
             status_command=[*COMMAND, "get", "workers", "--state", str(self.state)],
         )
+
+    def file(self, number: int) -> Path:
+        """Where the manifest of that number stands."""
+        return self.manifests / f"pool{number}.yaml"
 
     @property
     def socket_path(self) -> str:
@@ -65,12 +70,23 @@ class Ours:
         self._options = options
 
     def start(self, directory: Path, count: int, command: Sequence[str]) -> Product:
-        return Product(directory, pool({"replicas": count, "template": {"command": list(command)}}), self._options)
+        manifest = pool({"replicas": count, "template": {"command": list(command)}})
+        return Product(directory, manifest, options=self._options)
 
 
-def pool(spec: dict[str, object]) -> dict[str, object]:
+class Many:
+    """As many pools as workers, each in a file of its own."""
+
+    name = OURS
+
+    def start(self, directory: Path, count: int, command: Sequence[str]) -> Product:
+        pools = (pool({"template": {"command": list(command)}}, f"bench{number}") for number in range(count))
+        return Product(directory, *pools)
+
+
+def pool(spec: dict[str, object], name: str = "bench") -> dict[str, object]:
     """The manifest of one pool."""
-    return {"apiVersion": "reconciler/v1", "kind": "Pool", "metadata": {"name": "bench"}, "spec": spec}
+    return {"apiVersion": "reconciler/v1", "kind": "Pool", "metadata": {"name": name}, "spec": spec}
 
 
 @contextmanager

@@ -24,6 +24,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 MODULES = (
     "figure_f1_start",
     "figure_f2_restart",
+    "figure_f3_change",
     "figure_f4_memory",
     "figure_f5_idle",
     "figure_f6_stop",
