@@ -26,7 +26,7 @@ from reconciler.loading.document import make_problem, move, split_lines
 from reconciler.loading.ignore import without_ignored
 from reconciler.loading.parse import Parsed, SourceFile, decode, parse
 from reconciler.loading.problem import START, Problem, Span, in_order
-from reconciler.loading.validate import LoadResult, check
+from reconciler.loading.validate import Cache, LoadResult, check
 from reconciler.loading.variant import OVERLAYS, Tree, Variant, below
 from reconciler.resources.meta import Key
 
@@ -56,15 +56,27 @@ class _Sorted(NamedTuple):
 
 
 def load(
-    trees: Iterable[Tree], variant: Variant, source: str = "", revision: str = "", known: Collection[Key] = ()
+    trees: Iterable[Tree],
+    variant: Variant,
+    source: str = "",
+    revision: str = "",
+    known: Collection[Key] = (),
+    cache: Cache | None = None,
 ) -> LoadResult:
     """All objects of these trees; the rest as `check` has it. Raises Invalid for a bad --set."""
-    return check_rendered(render(trees, variant), source, revision, known)
+    return check_rendered(render(trees, variant, cache), source, revision, known, cache)
 
 
-def check_rendered(rendered: Rendered, source: str = "", revision: str = "", known: Collection[Key] = ()) -> LoadResult:
+def check_rendered(
+    rendered: Rendered,
+    source: str = "",
+    revision: str = "",
+    known: Collection[Key] = (),
+    cache: Cache | None = None,
+) -> LoadResult:
     """The objects of what was rendered, with all that was wrong on the way."""
-    result = check(rendered.files, source, revision, known)
+    # an overlay is merged into the documents themselves: they are no longer what their file alone gives
+    result = check(rendered.files, source, revision, known, None if rendered.overlays else cache)
     said = {(problem.file, problem.line, problem.path) for problem in rendered.problems}
     # where a value could not be put in, what stands there instead is no second error
     others = [problem for problem in result.problems if (problem.file, problem.line, problem.path) not in said]
@@ -72,8 +84,8 @@ def check_rendered(rendered: Rendered, source: str = "", revision: str = "", kno
     return LoadResult(result.objects, in_order(without_ignored(files, (*rendered.problems, *others))))
 
 
-def render(trees: Iterable[Tree], variant: Variant) -> Rendered:
-    """The documents that these trees become. Raises Invalid for a bad --set."""
+def render(trees: Iterable[Tree], variant: Variant, cache: Cache | None = None) -> Rendered:
+    """The documents that these trees become. Raises Invalid for a bad --set. `cache`: of the last load, if any."""
     files: list[tuple[SourceFile, Parsed]] = []
     overlays: list[SourceFile] = []
     problems: list[Problem] = []
@@ -81,7 +93,8 @@ def render(trees: Iterable[Tree], variant: Variant) -> Rendered:
         found = _sort(tree, variant.overlay)
         given, bad = values.read((*found.values, *variant.values), variant.sets)
         problems += (*found.problems, *bad)
-        read = _read((*found.base, *found.patches), None if bad else given)
+        kept = {} if found.patches or cache is None else cache
+        read = _read((*found.base, *found.patches), None if bad else given, kept)
         theirs = {file.path for file in found.patches}
         base = [item for item in read.files if item[0].path not in theirs]
         patches = [item for item in read.files if item[0].path in theirs]
@@ -132,7 +145,7 @@ class _Read(NamedTuple):
     """False when something is missing that no problem names: what is built on it means nothing."""
 
 
-def _read(files: Sequence[SourceFile], given: dict[str, Any] | None) -> _Read:
+def _read(files: Sequence[SourceFile], given: dict[str, Any] | None, cache: Cache) -> _Read:
     """Every file's documents; with no values given, only of those files that need none."""
     parsed: dict[str, Parsed] = {}
     texts: dict[str, str] = {}
@@ -146,8 +159,9 @@ def _read(files: Sequence[SourceFile], given: dict[str, Any] | None) -> _Read:
             else:
                 problems.append(problem)
             continue
-        parsed[file.path] = parse(file)
-        if b"{{" in file.data:  # most have none, and looking takes time
+        plain = b"{{" not in file.data  # most are, and looking takes time
+        parsed[file.path] = cache[file].parsed if plain and file in cache else parse(file)
+        if not plain:
             for document in parsed[file.path].documents:
                 found, bad = values.find(document)
                 slots += found

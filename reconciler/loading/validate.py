@@ -62,34 +62,68 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "", know
     return LoadResult(result.objects, in_order(without_ignored(files, result.problems)))
 
 
+class LoadedFile(NamedTuple):
+    """What one file gives by itself, whatever stands beside it."""
+
+    parsed: Parsed
+    loaded: tuple[_Loaded, ...]
+    named: frozenset[Key]
+    problems: tuple[Problem, ...]
+
+
+Cache = dict[SourceFile, LoadedFile]
+"""Files as they were at the last load: what has not changed is neither parsed nor checked again."""
+
+
 def check(
-    files: Sequence[tuple[SourceFile, Parsed]], source: str = "", revision: str = "", known: Collection[Key] = ()
+    files: Sequence[tuple[SourceFile, Parsed]],
+    source: str = "",
+    revision: str = "",
+    known: Collection[Key] = (),
+    cache: Cache | None = None,
 ) -> LoadResult:
-    """All objects of what was read of these files, and all that is wrong, nothing of it silenced yet."""
-    loaded: list[_Loaded] = []
-    problems: list[Problem] = []
-    named = set(known)
+    """All objects of what was read of these files, and all that is wrong, nothing of it silenced yet.
+
+    `cache` is read, and left with these files only; an object from there keeps the revision at which its file changed.
+    """
+    before = cache or {}
+    results = []
     for file, parsed in files:
-        found = list(parsed.problems)
-        empty = True
-        for document in parsed.documents:
-            if document.value is None:
-                continue
-            empty = False
-            named |= _named(document.value)
-            obj = _object(document, found, source, revision)
-            if obj is not None:
-                loaded.append(_Loaded(document, obj))
-        if empty and not found:
-            line, column, end_column = START
-            message, help = "the file holds no objects", "remove it, or add an object"
-            found.append(Problem(file.path, line, column, end_column, "empty", message, help=help, severity="warning"))
-        if parsed.documents and not has_errors(found):
-            found += lint.of_file(file, parsed.documents[0].lines)
-        # errors first: a hundred warnings must not push one out
-        problems += sorted(found, key=lambda problem: problem.severity)[: MAX_PROBLEMS + 1]
+        kept = before.get(file)
+        same = kept is not None and kept.parsed is parsed
+        results.append(kept if kept is not None and same else _load_file(file, parsed, source, revision))
+    if cache is not None:
+        cache.clear()
+        cache.update((file, result) for (file, _), result in zip(files, results, strict=True))
+    loaded = [item for result in results for item in result.loaded]
+    problems = [problem for result in results for problem in result.problems]
+    named = set(known).union(*(result.named for result in results))
     problems += _across(loaded) + _dangling(loaded, named)
     return LoadResult(tuple(item.object for item in loaded), in_order(problems))
+
+
+def _load_file(file: SourceFile, parsed: Parsed, source: str, revision: str) -> LoadedFile:
+    loaded: list[_Loaded] = []
+    named: set[Key] = set()
+    found = list(parsed.problems)
+    empty = True
+    for document in parsed.documents:
+        if document.value is None:
+            continue
+        empty = False
+        named |= _named(document.value)
+        obj = _object(document, found, source, revision)
+        if obj is not None:
+            loaded.append(_Loaded(document, obj))
+    if empty and not found:
+        line, column, end_column = START
+        message, help = "the file holds no objects", "remove it, or add an object"
+        found.append(Problem(file.path, line, column, end_column, "empty", message, help=help, severity="warning"))
+    if parsed.documents and not has_errors(found):
+        found += lint.of_file(file, parsed.documents[0].lines)
+    # errors first: a hundred warnings must not push one out
+    kept = sorted(found, key=lambda problem: problem.severity)[: MAX_PROBLEMS + 1]
+    return LoadedFile(parsed, tuple(loaded), frozenset(named), tuple(kept))
 
 
 def _object(document: Document, problems: list[Problem], source: str, revision: str) -> Object | None:

@@ -80,6 +80,7 @@ class DirectorySource:
         self._poll_s = poll_s
         self._read_s = read_s
         self._wanted = wanted
+        self._loaded: validate.Cache = {}
         self._poke = asyncio.Event()
         self._looking = asyncio.Lock()
         self._reading: asyncio.Future[Scan] | None = None
@@ -171,19 +172,23 @@ class DirectorySource:
         except TimeoutError:
             return None
         self._poke.clear()
-        before = None
-        if not self.resource.spec.suspended:
-            with suppress(_NotNow):
-                before = await self._read()
+        if self.resource.spec.suspended:
+            return None
+        reading = asyncio.create_task(self._read())
+        await self._quiet()
+        try:
+            return await reading
+        except _NotNow:
+            return None  # the look that follows says so
+
+    async def _quiet(self) -> None:
+        """Returns after 200 ms without a further hint, or after 2 s."""
         until = self._clock.monotonic() + LONGEST_WAIT_S
-        while self._clock.monotonic() < until:
-            try:
+        with suppress(TimeoutError):
+            while self._clock.monotonic() < until:
                 async with asyncio.timeout(QUIET_S):
                     await self._poke.wait()
                 self._poke.clear()
-            except TimeoutError:
-                return before
-        return None
 
     # one look
 
@@ -232,7 +237,7 @@ class DirectorySource:
 
     async def _attempt(self, scan: Scan, confirmed: str) -> None:
         loaded = await asyncio.to_thread(
-            render.load, [Tree(self.root, scan.files)], scan.variant, self.root, scan.digest
+            render.load, [Tree(self.root, scan.files)], scan.variant, self.root, scan.digest, (), self._loaded
         )
         problems = [p for p in (*scan.problems, *loaded.problems) if p.severity == "error"]
         if problems:

@@ -18,8 +18,8 @@ STANDS_S = 1.0
 """How often the root is looked at whether it is still the same directory."""
 ARMED_S = 0.5
 AGAIN_S = 30.0
-_STEP_MS = 100
-"""The watcher's thread wakes that often."""
+_STEP_MS = 50
+"""The watcher's thread wakes that often, at some 10 us each."""
 _DEBOUNCE_MS = 100
 """Short: who is poked waits for quiet by itself."""
 
