@@ -40,6 +40,7 @@ from reconciler.loading.apply import BY_HAND, stands
 from reconciler.loading.variant import Wanted
 from reconciler.monitoring.sampler import EVERY_S, Sampler
 from reconciler.monitoring.usage import Root
+from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission, TaskState
@@ -64,6 +65,9 @@ EXIT_STATE_UNUSABLE = 78
 EXIT_START_ANOTHER = 75
 
 HEARTBEAT_S = 1.0
+
+STALL_S = 2.0
+"""A heartbeat that comes this much late is worth an event."""
 
 PING_AFTER_S = 2.0
 """The launcher is asked whether it lives when nothing has been heard of it for so long."""
@@ -318,7 +322,9 @@ class Controller:
         path = str(self._state / "run" / "api.sock")
         inode = os.stat(path).st_ino
         while True:
+            asleep_at = self.clock.monotonic()
             await asyncio.sleep(HEARTBEAT_S)
+            self._note_stall(self.clock.monotonic() - asleep_at - HEARTBEAT_S)
             self._ping()
             self._database.heartbeat()
             self._end_overrides()
@@ -332,6 +338,15 @@ class Controller:
             log.warning("%s is gone: the controller starts again to serve on a new one", path)
             self.store.commit()
             os._exit(EXIT_START_ANOTHER)
+
+    def _note_stall(self, late_s: float) -> None:
+        """Says that nothing was decided for a while: a slow disk, a machine asleep, somebody's SIGSTOP."""
+        if late_s < STALL_S:
+            return
+        message = f"the controller stood still for {late_s:.1f} s; workers were not touched, their ends are known"
+        log.warning("%s", message)
+        self.store.add_event(event(Key("Daemon", "reconciler"), "Stalled", message, self.clock.now(), warning=True))
+        self._wake()
 
     def _ping(self) -> None:
         now = self.clock.monotonic()

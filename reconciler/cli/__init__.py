@@ -11,6 +11,8 @@ import sys
 
 def main() -> None:
     """The command `reconciler`: every foreseen error is a line and an exit code, never a traceback."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_standard_streams()
     import click
 
     from reconciler.cli.root import root
@@ -39,6 +41,16 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Puts /dev/null where we were started with 0, 1 or 2 closed: no file of ours may get one of those numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _tell(error: object) -> None:
