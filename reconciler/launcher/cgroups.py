@@ -128,7 +128,8 @@ class Cgroups:
                     _set(f"{leaf}/{file.name}", file)
             except OSError as error:
                 text = f"{controller} cannot be limited: {error.filename or leaf}: {error.strerror}"
-                if limits.required:
+                passing = error.errno in (errno.EMFILE, errno.ENFILE)  # the next try may have what this one lacked
+                if limits.required or passing:
                     self.remove(instance)
                     raise StartFailed("cgroup", error.errno or errno.EIO, text) from None
                 self._complain(f"{instance}: {text}")
@@ -251,7 +252,7 @@ def _place_v2(controller: str, point: str, own: str, name: str) -> Place | str:
     elif not os.path.exists(f"{point}/cgroup.type"):
         base = point
     else:
-        return f"{own} holds processes, so nothing can be limited below it: run with Delegate=yes, DelegateSubgroup="
+        return f"{own} holds processes, so nothing can be limited below it: start it in a cgroup below a delegated one"
     with open(f"{base}/cgroup.controllers") as file:
         if controller not in file.read().split():
             return f"{base} has no {controller} controller"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import resource
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -25,11 +27,8 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="another user, setuid a
 
 
 def _has_landlock() -> bool:
-    try:
-        Run(Path("/tmp"))("true", read_write_paths=[])
-    except StartFailed as failure:
-        return failure.errno not in (errno.ENOSYS, errno.EOPNOTSUPP)
-    return True
+    libc = ctypes.CDLL(None)
+    return bool(libc.syscall(444, None, ctypes.c_size_t(0), 1) > 0)  # landlock_create_ruleset: which version there is
 
 
 class Run:
@@ -352,3 +351,17 @@ def test_limits_that_make_no_sense_end_the_connection_and_not_the_launcher(house
     controller = house.up()
     controller.template("t", ["true"], limits={"rlimits": {"wishes": 3}})
     house.controller()
+
+
+@needs("pids")
+def test_a_full_table_of_descriptors_is_a_failed_start_and_no_start_without_limits(tmp_path: Path) -> None:
+    made = Cgroups(str(tmp_path), print)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        with pytest.raises(StartFailed) as failed:
+            made.prepare("i", Limits(pids=5))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        made.close()
+    assert (failed.value.step, failed.value.errno) == ("cgroup", errno.EMFILE)
