@@ -133,7 +133,7 @@ class Controller:
         self.loop.observer.beside = beside.heard
         self._operations = Operations(self._link, beside)
         self._watched_files = WatchedFiles(self.store, self.clock, self._operations.reload, self._wake)
-        self._prober = Prober(self.store, self.clock, beside, self.loop.wake)
+        self._prober = Prober(self.store, self.clock, beside, self.loop.wake, self._said_ready)
         self.usage = Sampler(self._running, self.clock, sample_every_s)
         notified = socket.socket(fileno=int(os.environ["RECONCILER_NOTIFY_FD"]))
         self._listener = Listener(notified, self.store, self.clock, self._prober.notified)
@@ -362,6 +362,9 @@ class Controller:
                 if not stands(until, now) and (pool.name, path, until) not in self._ended_overrides:
                     self._ended_overrides.add((pool.name, path, until))
                     self.rescan()
+
+    def _said_ready(self, instance: str) -> bool:
+        return logs.said_ready(str(self._state / "logs" / worker_log(instance)))
 
     def _beside(self, worker: Worker, key: str, instance: str, command: Sequence[str]) -> list[protocol.Message]:
         return self.loop.executor.beside(worker, self.loop.world, key, instance, command)

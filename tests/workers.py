@@ -389,6 +389,21 @@ def notify(directory: str, by: str = "itself") -> None:
         time.sleep(int(os.environ.get("WATCHDOG_USEC", "100000")) / 2e6)
 
 
+def newline(directory: str, first: str = "") -> None:
+    """Writes a newline to NOTIFY_FD once DIRECTORY/SLOT.go is there; `close`: closes it and says nothing."""
+    signal.signal(signal.SIGTERM, lambda signo, frame: leave())
+    take_slot()
+    fd = int(os.environ["NOTIFY_FD"])
+    if first == "close":
+        os.close(fd)
+        live()
+    while not os.path.exists(f"{directory}/{_slot()}.go"):
+        time.sleep(0.02)
+    os.write(fd, b"\n")
+    os.close(fd)
+    live()
+
+
 # --- tasks ---
 
 
@@ -428,6 +443,7 @@ ROLES: dict[str, Callable[..., None]] = {
     "wipe-environ": wipe_environ,
     "show": show,
     "serve-health": serve_health,
+    "newline": newline,
     "notify": notify,
     "serve-socket": serve_socket,
     "task": task,

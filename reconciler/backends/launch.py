@@ -21,12 +21,16 @@ from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Message
 from reconciler.resources.limits import Enforcement
 from reconciler.resources.pool import Template
+from reconciler.resources.probe import Notify, Probes
 from reconciler.resources.worker import Worker
 
 _decode = json.JSONDecoder().decode
 
 _BESIDE = "+beside"
 """Marks the template of commands that run beside a worker: no sockets, ended at once."""
+
+_FIRST_PASSED = 3
+"""Descriptors are passed from here on: sockets, then the one for a newline."""
 
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
@@ -118,7 +122,9 @@ class Starts:
         base, variables, secret = self._variables(pool, worker, worker.status.instance, template)
         everything = base | variables
         argv = [expand(word, everything, secret) for word in command]
-        plain = template.changed(sockets=[], stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0))
+        plain = template.changed(
+            sockets=[], probes=Probes(), stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0)
+        )
         id_, messages = self._register(pool, plain, worker.status.template_hash + _BESIDE, base, None)
         own = {**variables, "RECONCILER_INSTANCE": instance}
         messages.append(["spawn", [[key, instance, id_, argv, own, None]]])
@@ -151,8 +157,11 @@ class Starts:
             if index == 0:
                 variables["PORT"] = str(number)
             variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
-        if template.probes.notify_used:
+        ways = template.probes.notify_ways
+        if Notify.SYSTEMD in ways:
             variables["NOTIFY_SOCKET"] = self._host.notify_path
+        if Notify.NEWLINE in ways:
+            variables["NOTIFY_FD"] = str(_FIRST_PASSED + len(template.sockets))
         liveness = template.probes.liveness
         if liveness is not None and liveness.notify is not None:
             variables["WATCHDOG_USEC"] = str(round(liveness.period_s * 1_000_000))
@@ -269,6 +278,7 @@ class Starts:
             groups=groups,
             umask=int(template.umask or "0022", 8),
             sockets=sockets,
+            notify=Notify.NEWLINE in template.probes.notify_ways,
             stop_signal=signals.Signals[template.stop.signal].value,
             grace_ms=round(template.stop.grace_period_s * 1000),
             lane=lane,

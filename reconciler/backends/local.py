@@ -9,6 +9,7 @@ import pwd
 import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from reconciler.backends import logs, secrets
@@ -156,6 +157,8 @@ class LocalHost:
         path = os.path.join(self._logs, newest)
         for part in logs.parts(path):
             os.unlink(part)
+        with suppress(FileNotFoundError):
+            os.unlink(logs.ready_path(path))
         logs.prune_starts(path, 1)
 
 

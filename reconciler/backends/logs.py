@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 _COLLAPSE_RANGE = 8
@@ -75,6 +76,20 @@ def _copy(fd: int, path: str, count: int) -> None:
         os.close(out)
 
 
+def ready_path(path: str) -> str:
+    """Where a start that is to say by a newline that it is ready says so; `path` is that of its output."""
+    return f"{path}.ready"
+
+
+def said_ready(path: str) -> bool:
+    """Whether that start has written a newline."""
+    try:
+        with open(ready_path(path), "rb") as file:
+            return b"\n" in file.read(_BLOCK)
+    except FileNotFoundError:
+        return False
+
+
 def prune_starts(path: str, keep: int) -> None:
     """Of a worker whose newest start writes to `path` (UID.START.log): keeps the files of the newest `keep` starts."""
     head, start, _ = path.rsplit(".", 2)
@@ -83,6 +98,8 @@ def prune_starts(path: str, keep: int) -> None:
         found = parts(f"{head}.{number}.log")
         for part in found:
             os.unlink(part)
+        with suppress(FileNotFoundError):
+            os.unlink(ready_path(f"{head}.{number}.log"))
         missing = 0 if found else missing + 1
         if missing > GAP:
             return

@@ -212,19 +212,23 @@ class Children:
                 self._start(child, self.prepared[request.template.id], request, 0)
 
     def _start(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
-        log, opened = self._starter.null, -1
+        log, opened, ready = self._starter.null, -1, -1
         try:
             try:
                 if child.spare is not None:
                     log = self._logs.lend(child.spare)
                 elif child.log is not None:
                     log = opened = self._logs.open(child.log)
+                    if prepared.template.notify:
+                        ready = self._logs.open(f"{child.log}.ready")
             except OSError as error:
                 full = error.errno in (errno.EMFILE, errno.ENFILE)
                 raise StartFailed("fork" if full else "log", error.errno or errno.EIO) from None
             argv = prepared.argv if request.argv is None else [system.encode(word) for word in request.argv]
             env = prepared.environment(_variables(child, request.env))
-            sockets = self._passed(prepared) if prepared.template.sockets else ()
+            sockets = self._passed(prepared) if prepared.template.sockets else []
+            if ready >= 0:
+                sockets.append((b"", ready))
             join = self._trees.limited.prepare(child.instance, prepared.limits) if prepared.template.limits else ()
             pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets, join)
         except ValueError as error:  # text that is none
@@ -237,8 +241,9 @@ class Children:
                 self._failed(child, failure)
             return
         finally:
-            if opened >= 0:
-                os.close(opened)
+            for fd in (opened, ready):
+                if fd >= 0:
+                    os.close(fd)
         crash_point("launcher.after-spawn")
         if self._oom is not None:
             system.set_oom(pid, self._oom)

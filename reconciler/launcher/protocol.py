@@ -100,6 +100,8 @@ class Template(NamedTuple):
     umask: int = 0o022
     sockets: list[str] = []
     """Names of held sockets, passed from descriptor 3 on with LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES."""
+    notify: bool = False
+    """After those a descriptor is passed to say by a newline that it is ready; what is written stands in LOG.ready."""
     stop_signal: int = 15
     grace_ms: int = 30_000
     lane: str | None = None

@@ -49,7 +49,7 @@ class Prepared:
         self.cwd = encode(template.cwd)
         self.path = encode(template.env.get("PATH", os.defpath))
         self.limits = Limits(**template.limits)
-        self.needs_fork = bool(template.sockets or template.limits) or (
+        self.needs_fork = bool(template.sockets or template.notify or template.limits) or (
             (template.uid, template.gid, template.groups) != (None, None, None)
         )
 
@@ -261,10 +261,11 @@ class Starter:
             os.dup2(log, 2)
             for target, fd in enumerate(moved, _FIRST_PASSED):
                 os.dup2(fd, target)
-            if sockets:
+            names = [name for name, _ in sockets if name]  # the one without a name is to be written to
+            if names:
                 env = [pair for pair in env if not pair.startswith(b"LISTEN_")]
-                names = b":".join(name for name, _ in sockets)
-                env += [b"LISTEN_PID=%d" % os.getpid(), b"LISTEN_FDS=%d" % len(sockets), b"LISTEN_FDNAMES=" + names]
+                env += [b"LISTEN_PID=%d" % os.getpid(), b"LISTEN_FDS=%d" % len(names)]
+                env.append(b"LISTEN_FDNAMES=" + b":".join(names))
             words, variables = list(argv), dict(pair.split(b"=", 1) for pair in env)
             step = "sandbox"
             sandbox = Sandbox(prepared.limits)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zlib import crc32
 
-from reconciler.resources.probe import Health, Kind, Probe, Probes
+from reconciler.resources.probe import Health, Kind, Notify, Probe, Probes
 from reconciler.resources.units import format_duration
 
 EAGER_S = 0.1
@@ -126,4 +126,5 @@ def silence_ends_at(probe: Probe, started_at: datetime) -> datetime:
 def silent(probe: Probe, health: Health) -> Health:
     """What is known of such a worker."""
     longest = format_duration(probe.initial_delay_s + probe.period_s * probe.failure_threshold)
-    return health.changed(dead=f"startup probe failed: no READY=1 within {longest}")
+    what = "READY=1" if probe.notify is Notify.SYSTEMD else "newline on NOTIFY_FD"
+    return health.changed(dead=f"startup probe failed: no {what} within {longest}")

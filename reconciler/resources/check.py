@@ -16,7 +16,7 @@ from reconciler.resources import limits
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, OnChange, Pool, Template
-from reconciler.resources.probe import WAYS, Kind, Probe
+from reconciler.resources.probe import WAYS, Kind, Notify, Probe
 from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.units import format_duration, shown
 from reconciler.resources.worker import Reason
@@ -362,6 +362,9 @@ def _probes(pool: Pool) -> Iterator[Finding]:
             message = "a PerTask pool has no workers that could be probed"
             yield Finding("probe", path, message, "remove probes, or give the tasks a timeout")
         yield from _probe(path, probe, template)
+        if kind is Kind.LIVENESS and probe.notify is Notify.NEWLINE:
+            message = "a newline is said once: it shows that a worker is ready, not that it is alive"
+            yield Finding("probe", (*path, "notify"), message, "use notify: Systemd with WATCHDOG=1, or ask the worker")
         if kind is not Kind.READINESS and probe.success_threshold != 1:
             message = f"a {kind.value} probe counts from its first success"
             yield Finding("probe", (*path, "successThreshold"), message, "remove successThreshold")

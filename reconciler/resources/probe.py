@@ -33,6 +33,8 @@ class Notify(StrEnum):
 
     SYSTEMD = "Systemd"
     """READY=1, and WATCHDOG=1 for liveness, to the socket in NOTIFY_SOCKET, as sd_notify(3) does."""
+    NEWLINE = "Newline"
+    """A newline, written to the descriptor whose number is in NOTIFY_FD."""
 
 
 def port_of(value: Any) -> str:
@@ -115,7 +117,8 @@ class Probe(Model):
     notify: Notify | None = Field(
         default=None,
         strict=False,
-        description="Systemd: the worker says READY=1, and for liveness WATCHDOG=1 each period, as sd_notify(3) does.",
+        description="The worker speaks. Systemd: READY=1, and WATCHDOG=1 each period for liveness, as sd_notify(3) does;"
+        " Newline: a newline to the descriptor in NOTIFY_FD.",
     )
     initial_delay_s: Duration = Field(default=0.0, description="After the start, before the first try.")
     period_s: Duration = Field(default=10.0, description="From one try to the next.")
@@ -145,11 +148,10 @@ class Probes(Model):
         return self.startup is not None or self.readiness is not None or self.liveness is not None
 
     @property
-    def notify_used(self) -> bool:
-        """Whether the worker is to speak by itself."""
-        return any(
-            probe is not None and probe.notify is not None for probe in (self.startup, self.readiness, self.liveness)
-        )
+    def notify_ways(self) -> set[Notify]:
+        """How the worker is to speak by itself; empty: not at all."""
+        probes = (self.startup, self.readiness, self.liveness)
+        return {probe.notify for probe in probes if probe is not None and probe.notify is not None}
 
 
 class Health(Model):

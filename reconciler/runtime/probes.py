@@ -23,7 +23,7 @@ from reconciler.resources.event import event
 from reconciler.resources.meta import Object
 from reconciler.resources.notify import Word
 from reconciler.resources.pool import Pool
-from reconciler.resources.probe import Health, HttpGet, Kind, Probe, TcpSocket
+from reconciler.resources.probe import Health, HttpGet, Kind, Notify, Probe, TcpSocket
 from reconciler.resources.worker import Process, Worker
 from reconciler.store.base import Store
 
@@ -37,6 +37,10 @@ SLACK_S = 0.1
 """A beat may be that much late: it was sent in time and has been read after the look."""
 
 
+NEWLINE_S = 1.0
+"""So often it is looked whether a newline has been written; at first more often."""
+
+
 class Commands(Protocol):
     """Runs the commands of probes, as their workers are run."""
 
@@ -48,8 +52,16 @@ class Commands(Protocol):
 class Prober:
     """All probes of all workers."""
 
-    def __init__(self, store: Store, clock: Clock, commands: Commands, wake: Callable[[], None]) -> None:
-        """`wake` has staged events made durable."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        commands: Commands,
+        wake: Callable[[], None],
+        said_ready: Callable[[str], bool],
+    ) -> None:
+        """`wake` has staged events made durable, `said_ready` looks whether an instance has written its newline."""
+        self._said_ready = said_ready
         self._store = store
         self._wake = wake
         self._clock = clock
@@ -72,7 +84,7 @@ class Prober:
         """A worker has spoken by itself."""
         health = worker.status.probed
         pool = self._store.get(Pool, worker.spec.pool)
-        if health is None or pool is None or not pool.spec.template.probes.notify_used:
+        if health is None or pool is None or not pool.spec.template.probes.notify_ways:
             return
         if Word.READY in said and not health.notified:
             self._store.set_status(worker.key, worker.status.changed(health=health.changed(notified=True)))
@@ -163,8 +175,13 @@ class Prober:
         """Waits for a worker that is to speak by itself to be silent for too long."""
         name, instance = worker.name, worker.status.instance
         now = self._clock.now()
-        if kind is Kind.STARTUP:
+        if probe.notify is Notify.NEWLINE:
+            end = policy.silence_ends_at(probe, worker.status.started_at or now) if kind is Kind.STARTUP else None
+            if await self._read_newline(name, instance, kind, end):
+                return
+        elif kind is Kind.STARTUP:
             await self._until(policy.silence_ends_at(probe, worker.status.started_at or now))
+        if kind is Kind.STARTUP:
             found = self._now(name, instance, kind)
             if found is not None:
                 worker, probe, health = found
@@ -186,6 +203,23 @@ class Prober:
                 tally = policy.count(tally, probe, kind, bool(answer.ok), at)
                 self._learn(worker, probe, kind, health, tally, answer)
             due = at + timedelta(seconds=probe.period_s)
+
+    async def _read_newline(self, name: str, instance: str, kind: Kind, end: datetime | None) -> bool:
+        """Looks for the newline until it is there, or the time is over: then false."""
+        wait_s = policy.EAGER_S
+        while True:
+            found = self._now(name, instance, kind)
+            if found is None or found[2].notified:
+                return True
+            worker, _, health = found
+            if self._said_ready(instance):
+                self._store.set_status(worker.key, worker.status.changed(health=health.changed(notified=True)))
+                return True
+            now = self._clock.now()
+            if end is not None and now >= end:
+                return False
+            await asyncio.sleep(wait_s)
+            wait_s = min(NEWLINE_S, wait_s * 1.5)
 
     async def _until(self, at: datetime) -> None:
         await asyncio.sleep(max(0.0, (at - self._clock.now()).total_seconds()))

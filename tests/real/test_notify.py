@@ -90,6 +90,27 @@ def test_fault_P30_garbage_and_floods_are_borne(shared: House, name: str, health
     shared.ready(name, 1)
 
 
+def test_a_newline_on_its_descriptor_makes_a_worker_ready(shared: House, name: str, health: Path) -> None:
+    sockets = [{"name": "web", "listen": str(health / "web.sock")}]
+    template = {"sockets": sockets, "probes": {"startup": {"notify": "Newline", "failureThreshold": 100}}}
+    shared.apply(name, worker("newline", health), template=template)
+    pid = eventually(lambda: shared.worker(f"{name}-0").get("state") == "Starting" and shared.pids(name))[f"{name}-0"]
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert {b"NOTIFY_FD=4", b"LISTEN_FDS=1", b"LISTEN_FDNAMES=" + f"{name}/web".encode()} <= set(environ)
+    assert shared.pool(name)["readyReplicas"] == 0
+    (health / f"{name}-0.go").touch()
+    assert shared.ready(name, 1) == {f"{name}-0": pid}
+
+
+def test_fault_P28_a_descriptor_that_is_closed_without_a_word_is_no_word(
+    shared: House, name: str, health: Path
+) -> None:
+    probes = {"startup": {"notify": "Newline", "period": "200ms", "failureThreshold": 3}}
+    shared.apply(name, worker("newline", health, "close"), template={"probes": probes})
+    end = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"))
+    assert end["message"] == "startup probe failed: no newline on NOTIFY_FD within 600ms"
+
+
 def test_what_is_said_while_no_controller_lives_is_heard_by_the_next(house: House) -> None:
     house.up()
     house.apply("web", worker("notify", house.path), template={"probes": {"readiness": {"notify": "Systemd"}}})
