@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from itertools import groupby
 
 from reconciler.clock import Clock
@@ -94,7 +95,9 @@ class Sampler:
 
     async def _look(self, regular: bool) -> None:
         try:
-            look, roots = await asyncio.to_thread(self._proc.look, self._running())
+            look, roots, latest, since_regular = await asyncio.to_thread(
+                self._seen, self._running(), self._clock.now(), regular
+            )
         except OSError as error:  # no descriptor left, most likely: what was seen last is no longer so
             self._error, self._samples = error.strerror or str(error), {}
             return
@@ -102,26 +105,18 @@ class Sampler:
             self._under_way = None
         self._error = ""
         self._looked_s = self._clock.monotonic()
-        self._samples = self._sampled(self._latest, look, roots)
+        self._samples, self._latest = latest, look
         if regular:
-            same = self._latest is self._regular
-            self._remember(self._samples if same else self._sampled(self._regular, look, roots), roots)
+            self._remember(since_regular, roots)
             self._regular = look
-        self._latest = look
 
-    def _sampled(self, before: Look | None, now: Look, roots: Sequence[Root]) -> Samples:
-        at = self._clock.now()
-        found: Samples = {}
-        for pool, of_pool in groupby(sorted(roots, key=lambda root: root.pool), lambda root: root.pool):
-            samples = []
-            for root in of_pool:
-                one = sample(root, before, now, at, TICKS_PER_S, PAGE_BYTES)
-                if one is not None:
-                    samples.append(one)
-                    found[root.key] = root.pid, one
-            if (all_ := total(samples)) is not None:
-                found[f"pool/{pool}"] = 0, all_
-        return found
+    def _seen(self, running: Sequence[Root], at: datetime, regular: bool) -> tuple[Look, list[Root], Samples, Samples]:
+        """In the thread: the look, whose processes are known, and what they have used since the two looks before."""
+        look, roots = self._proc.look(running)
+        latest = _sampled(self._latest, look, roots, at)
+        if not regular or self._regular is self._latest:
+            return look, roots, latest, latest
+        return look, roots, latest, _sampled(self._regular, look, roots, at)
 
     def _remember(self, samples: Samples, roots: Sequence[Root]) -> None:
         """Tasks are left out: most end before there is a second one."""
@@ -136,3 +131,17 @@ class Sampler:
             history.add(one)
             histories[key] = history
         self._histories = histories
+
+
+def _sampled(before: Look | None, now: Look, roots: Sequence[Root], at: datetime) -> Samples:
+    found: Samples = {}
+    for pool, of_pool in groupby(sorted(roots, key=lambda root: root.pool), lambda root: root.pool):
+        samples = []
+        for root in of_pool:
+            one = sample(root, before, now, at, TICKS_PER_S, PAGE_BYTES)
+            if one is not None:
+                samples.append(one)
+                found[root.key] = root.pid, one
+        if (all_ := total(samples)) is not None:
+            found[f"pool/{pool}"] = 0, all_
+    return found

@@ -178,23 +178,28 @@ def sample(
     members = now.trees.get(root.key)
     if not members:
         return None
-    alive = [now.stats[pid] for pid in members]
+    ticks = pages = virtual_bytes = threads = processes = 0
+    for pid in members:
+        one = now.stats[pid]
+        ticks += one.own_ticks + one.waited_ticks
+        pages += one.resident_pages
+        virtual_bytes += one.virtual_bytes
+        threads += one.threads - one.zombie
+        processes += not one.zombie or one.threads > 1
     first = now.stats.get(root.pid)
     since_s = first.start / ticks_per_s if first is not None else 0.0
     if before is not None:
         since_s = max(since_s, before.at_s)
         ticks = used_ticks(before, now, root.key)
-    else:
-        ticks = sum(one.own_ticks + one.waited_ticks for one in alive)
     took_s = now.at_s - since_s
     return Sample(
         at=at,
         cpu_percent=100 * ticks / ticks_per_s / took_s if took_s >= SHORTEST_S else None,
-        memory_bytes=sum(one.resident_pages for one in alive) * page_bytes,
-        virtual_memory_bytes=sum(one.virtual_bytes for one in alive),
-        threads=sum(one.threads - one.zombie for one in alive),
+        memory_bytes=pages * page_bytes,
+        virtual_memory_bytes=virtual_bytes,
+        threads=threads,
         open_files=now.open_files.get(root.key, 0),
-        processes=sum(not one.zombie or one.threads > 1 for one in alive),
+        processes=processes,
     )
 
 
