@@ -327,6 +327,8 @@ class _Api:
         if kind == "Task":
             raise Refused("a task is not deleted", f"reconciler cancel task/{name}")
         old = self._object(kind, name)
+        if kind == "Source":
+            raise Refused(f"{old.key} is a path that `up` was given", f"reconciler source suspend {name}")
         if kind not in WRITABLE:
             raise Refused(f"{old.key} belongs to its pool", "scale or delete the pool")
         pools = [pool for pool in self._store.all(Pool) if pool.metadata.deleted_at is None]

@@ -133,6 +133,12 @@ def _restartpolicy(policy: dict[str, Any]) -> list[str]:
     ]
 
 
+def _source(source: dict[str, Any]) -> list[str]:
+    spec, status, metadata = source["spec"], source["status"], source["metadata"]
+    state = "Suspended" if spec["suspended"] else "Failed" if status["error"] else "Applied"
+    return [metadata["name"], state, age(status.get("lastAppliedAt")), spec["path"], status["error"] or "-"]
+
+
 def _event(event: dict[str, Any]) -> list[str]:
     cause = event.get("cause", {})
     count = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
@@ -163,5 +169,6 @@ _KINDS: dict[str, tuple[list[str], list[str], Any]] = {
         _restartpolicy,
     ),
     "Revision": (["NAME", "POOL", "NUMBER", "AGE"], [], _revision),
+    "Source": (["NAME", "STATE", "APPLIED", "PATH"], ["ERROR"], _source),
     "Event": (["LAST SEEN", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"], [], _event),
 }

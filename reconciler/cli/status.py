@@ -37,6 +37,7 @@ def page(report: dict[str, Any]) -> str:
     for source in report["sources"]:
         error = f" error: {source['error']}" if source.get("error") else ""
         applied = f"applied {age(at)} ago" if (at := source.get("lastAppliedAt")) else "never applied"
+        applied += ", suspended" if source.get("suspended") else ""
         text += f"source      {escape(source['path'])}, {applied}{escape(error)}\n"
     pools = report["pools"]
     if pools:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.real.house import House, alive, eventually, worker
 
@@ -122,3 +125,20 @@ def test_fault_M36_a_manifest_deleted_while_its_process_starts_and_ends_leaves_n
         eventually(lambda: not [c for c in house.children().values() if "ignore-term" in c], 10, "no orphan")
     assert len(house.pids("stays")) == 1
     house.assert_single()
+
+
+def test_fault_M33_where_nothing_can_be_watched_that_is_said_once_and_a_look_is_enough(house: House) -> None:
+    no_watches = ("unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"', "sh")
+    if subprocess.run([*no_watches, "true"], capture_output=True).returncode != 0:
+        pytest.skip("needs a user namespace of its own, to have no inotify in it")
+    house.manifest("web", worker("ledger"))
+    house.up(wrapper=no_watches)
+    house.living("web", 1)
+    eventually(lambda: "cannot be watched" in house.output(), what="a word about it")
+    house.manifest("web", worker("ledger"), replicas=2)
+    house.signal(signal.SIGHUP)
+    house.living("web", 2)
+    house.manifest("web", worker("ledger"), replicas=3)
+    assert house.cli("source", "sync").returncode == 0
+    house.living("web", 3)
+    assert house.output().count("cannot be watched") == 1

@@ -75,6 +75,28 @@ def test_what_changes_between_two_looks_is_looked_at_again(tmp_path: Path) -> No
     story(tmp_path, tell, scan=restless)
 
 
+def test_fault_M2_a_pool_that_loses_most_of_its_workers_is_looked_at_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "web.yaml"
+    path.write_text(GOOD % 10)
+    seen: list[str] = []
+
+    def scan(root: str) -> Scan:
+        """A slow writer: the rest of the number comes after two looks have found it alike, and nobody had it open."""
+        found = scan_still(root)
+        if b"replicas: 1," in found.files[0].data:
+            seen.append("1")
+            if len(seen) == 2:
+                path.write_text(GOOD % 12)
+        return found
+
+    async def tell(place: Place) -> None:
+        path.write_text(GOOD % 1)
+        await place.until(lambda: place.replicas() == 12)
+        assert place.generation() == 2, "nine workers were stopped for a moment"
+
+    story(tmp_path, tell, scan=scan)
+
+
 def test_fault_M38_a_change_that_is_taken_back_at_once_is_none(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text(GOOD % 1)
 
