@@ -509,6 +509,10 @@ class Controller:
                     roots.append(Root(f"task/{record.id}", queue.instance(record), record.pid, queue.pool))
         return roots
 
+    def written_before(self, files: Sequence[LogFile], since_s: float) -> dict[str, int]:
+        """How many bytes of each were written before that moment, as far as is known."""
+        return self._rotation.index.skip([file.path for file in files], since_s)
+
     def logs(self, key: Key, previous: bool = False) -> list[LogFile]:
         """Where a worker's or a task's output stands."""
         root = self._state / "logs"

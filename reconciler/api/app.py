@@ -534,8 +534,9 @@ class _Api:
         tail = number(request, "tail", -1, 1 << 62) if "tail" in query else None
         since_s = self._since_ms(query.get("since")) / 1000
         follow = self._follow(key) if query.get("follow") == "true" else None
-        self._daemon.logs(key, previous)  # raises NotFound before anything is answered
-        body = stream(lambda: self._daemon.logs(key, previous), tail, since_s, follow)
+        files = self._daemon.logs(key, previous)  # raises NotFound before anything is answered
+        skip = self._daemon.written_before(files, since_s) if since_s else {}
+        body = stream(lambda: self._daemon.logs(key, previous), tail, since_s, follow, skip)
         return StreamingResponse(body, media_type="text/plain; charset=utf-8")
 
     def _follow(self, key: Key) -> Callable[[], Awaitable[bool]]:

@@ -133,3 +133,7 @@ class Daemon(Protocol):
     def logs(self, key: Key, previous: bool = False) -> list[LogFile]:
         """Where a worker's or a task's output stands. Raises NotFound."""
         ...
+
+    def written_before(self, files: Sequence[LogFile], since_s: float) -> dict[str, int]:
+        """How many bytes of each were written before that moment (seconds since 1970), as far as is known."""
+        ...

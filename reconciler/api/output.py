@@ -12,8 +12,9 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from reconciler.api.base import LogFile
@@ -52,13 +53,14 @@ async def stream(
     tail: int | None,
     since_s: float,
     follow: Callable[[], Awaitable[bool]] | None,
+    skip: Mapping[str, int] = MappingProxyType({}),
 ) -> AsyncIterator[bytes]:
     """The bytes of `files()` from its last `tail` lines on; `follow` waits for more and says whether some may come.
 
-    `since_s` leaves out files last written before that moment (seconds since 1970).
+    `since_s` leaves out files last written before that moment (seconds since 1970), `skip` the first bytes of others.
     """
     place = Place()
-    pieces = await asyncio.to_thread(_begin, files(), tail, since_s, place)
+    pieces = await asyncio.to_thread(_begin, files(), tail, since_s, place, skip)
     for path, inode, start, end in pieces:
         async for block in _blocks(path, inode, start, end):
             yield block
@@ -97,9 +99,16 @@ def _new(file: Seen, place: Place) -> bool:
     return (file.inode, file.written_at_s) not in place.known
 
 
-def _begin(files: Sequence[LogFile], tail: int | None, since_s: float, place: Place) -> list[Piece]:
+def _begin(
+    files: Sequence[LogFile], tail: int | None, since_s: float, place: Place, skip: Mapping[str, int]
+) -> list[Piece]:
     seen = _look(files)
     pieces = advance([file for file in seen if file.written_at_s >= since_s], place)
+    pieces = [
+        (path, inode, begin, end)
+        for path, inode, start, end in pieces
+        if (begin := max(start, skip.get(path, 0))) < end
+    ]
     place.move(seen)
     return pieces if tail is None else _last_lines(pieces, tail)
 

@@ -18,7 +18,7 @@ from reconciler.errors import ReconcilerError
 @click.argument("what", metavar="worker/NAME | pool/NAME | task/ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, across restarts.")
 @click.option("--previous", is_flag=True, help="Of the start, or the try, before.")
-@click.option("--since", metavar="DURATION", help="Only files written to within this time, such as 10m.")
+@click.option("--since", metavar="DURATION", help="Only what was written within this time, such as 10m.")
 @click.option("--tail", type=click.IntRange(0), help="Only the last lines.")
 @click.option("--raw", is_flag=True, help="On a terminal, too: bytes as they are.")
 @state_option

@@ -14,6 +14,7 @@ from reconciler.backends.launch import task_log, worker_log
 from reconciler.clock import Clock
 from reconciler.resources.pool import Logs, Pool
 from reconciler.resources.worker import Process, Worker
+from reconciler.runtime.logindex import LogIndex
 from reconciler.runtime.queues import Queues
 from reconciler.store.base import Store
 
@@ -34,6 +35,8 @@ class Rotation:
     def __init__(self, store: Store, queues: Queues, root: Path, clock: Clock) -> None:
         self.problems: list[str] = []
         """What `status` has to say about logs."""
+        self.index = LogIndex()
+        """When what was written."""
         self._store = store
         self._queues = queues
         self._root = root
@@ -64,6 +67,7 @@ class Rotation:
             alive = {path for path, _ in self._workers}
             for path in [path for path in self._watched if path not in alive and path.startswith("w/")]:
                 del self._watched[path]
+                self.index.forget(str(self._root / path))
         yield from self._workers
         alive = set()
         for queue in self._queues:
@@ -75,6 +79,7 @@ class Rotation:
                     yield path, pool.spec.template.logs
         for path in [path for path in self._watched if path.startswith("t/") and path not in alive]:
             del self._watched[path]
+            self.index.forget(str(self._root / path))
 
     def _due(self, path: str, now: float) -> bool:
         watched = self._watched.get(path)
@@ -90,9 +95,14 @@ class Rotation:
             full = str(self._root / path)
             watched = self._watched.get(path) or _Watched()
             try:
-                size = os.stat(full).st_size
+                facts = os.stat(full)
+                size = facts.st_size
+                if size != watched.size and size:
+                    self.index.note(full, facts.st_mtime, size)
                 if size > settings.max_size_bytes:
                     done = logs.rotate(full, settings.max_size_bytes, settings.max_files)
+                    if done.rotated:
+                        self.index.rotated(full, os.stat(f"{full}.1").st_size)
                     if done.rotated and not done.lossless:
                         problems.append(f"{full}: this file system cannot rotate without losing lines")
                 if watched.size == -1 and path.startswith("w/"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 from tests.real.house import House, eventually
 
@@ -30,3 +31,17 @@ def test_lines_come_whole_and_in_order_with_their_workers_name(house: House) -> 
     before = len(numbers(house, "web-0"))
     eventually(lambda: len(numbers(house, "web-0")) > before + 10)
     assert len(set(numbers(house, "web-0"))) == len(numbers(house, "web-0")), "nothing is shown twice"
+
+
+def test_since_begins_at_the_lines_of_that_time(house: House) -> None:
+    go = house.path / "go"
+    house.manifest("web", ["sh", "-c", f"echo before; until test -e {go}; do sleep 0.05; done; echo after; sleep 1000"])
+    house.up()
+    eventually(lambda: house.cli("logs", "worker/web-0").stdout == "before\n")
+    old = time.monotonic()
+    eventually(lambda: time.monotonic() - old > 3.0)  # so that it was looked at, and is older than what comes
+    go.touch()
+    eventually(lambda: house.cli("logs", "worker/web-0").stdout == "before\nafter\n")
+    assert house.cli("logs", "worker/web-0", "--since", "2500ms").stdout == "after\n"
+    assert house.cli("logs", "worker/web-0", "--since", "1h").stdout == "before\nafter\n"
+    assert house.cli("logs", "worker/web-0", "--since", "1h", "--tail", "1").stdout == "after\n"
