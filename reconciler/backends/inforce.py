@@ -52,6 +52,9 @@ def in_force(pid: int, template: Template | None = None) -> dict[str, Any]:
             shown["readWritePaths"] = sandbox.read_write_paths
         asked = template.resources.limits.model_dump(mode="json", by_alias=True, exclude_none=True)
         missing = [name for name in asked if name not in limits]
+        weight = template.resources.cpu_weight
+        if weight is not None and limits.get("cpuWeight") != weight:
+            missing.append("cpuWeight")
         if missing:
             shown["notEnforced"] = missing
     return shown
@@ -77,6 +80,10 @@ def _limits(directories: list[tuple[str, str]]) -> dict[str, str | int]:
         found["cpu"] = f"{cpu}m"
     if pids is not None:
         found["pids"] = pids
+    for _, directory in directories:
+        weight, shares = _number(f"{directory}/cpu.weight"), _number(f"{directory}/cpu.shares")
+        if weight is not None or shares is not None:
+            found["cpuWeight"] = weight if weight is not None else round((shares or 0) * 100 / 1024)
     return found
 
 

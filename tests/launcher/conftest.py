@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from reconciler.launcher import __file__ as _launcher_package
-from reconciler.launcher import containment
+from reconciler.launcher import cgroups, containment
 from reconciler.launcher.protocol import Decoder, frame
 
 ENTRY = os.path.join(os.path.dirname(_launcher_package), "__main__.py")
@@ -253,7 +253,15 @@ class House:
 
 
 def _remove_cgroup(state: str) -> None:
-    """What a launcher that was killed has left of its cgroup."""
+    """What a launcher that was killed has left of its cgroups."""
+    limited = cgroups.Cgroups(state, print)
+    parents = [place.parent for place in limited._places.values()]
+
+    def gone() -> bool:
+        limited.close()
+        return not any(map(os.path.isdir, parents))
+
+    until(gone)
     parent = containment._parent_cgroup(state)
     if parent is not None:
         leaves = [entry.path for entry in os.scandir(parent) if entry.is_dir()]

@@ -51,9 +51,11 @@ def test_what_is_in_force_is_shown_as_the_kernel_has_it(shared: House, name: str
 @needs("pids")
 def test_limits_of_the_tree_are_in_force_and_shown(shared: House, name: str) -> None:
     limits = {"memory": "64Mi", "cpu": "500m", "pids": 30}
-    shared.apply(name, worker("ledger"), template={"resources": {"limits": limits, "enforcement": "Required"}})
+    shared.apply(
+        name, worker("ledger"), template={"resources": {"limits": limits, "cpuWeight": 33, "enforcement": "Required"}}
+    )
     shared.living(name, 1)
-    assert in_force(shared, f"{name}-0")["limits"] == limits
+    assert in_force(shared, f"{name}-0")["limits"] == {**limits, "cpuWeight": 33}
 
 
 def test_another_user_group_and_groups_are_taken(shared: House, name: str, root: None) -> None:
