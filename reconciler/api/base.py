@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from reconciler.loading.variant import Wanted
 from reconciler.monitoring.usage import Sample
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
@@ -38,6 +39,7 @@ class Source(Protocol):
     root: str
     name: str
     prune: bool
+    wanted: Wanted
 
     def rescan(self) -> None:
         """Looks soon, also when its content is unchanged."""

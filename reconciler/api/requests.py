@@ -15,7 +15,7 @@ from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import Problem
 from reconciler.loading.render import load
 from reconciler.loading.validate import LoadResult
-from reconciler.loading.variant import Variant, trees
+from reconciler.loading.variant import Variant, Wanted, trees
 from reconciler.resources.kinds import WRITABLE, find_kind
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import TaskState
@@ -63,9 +63,11 @@ class Manifests(Model):
     values: list[Manifest] = []
     set: list[str] = []
 
-    def load(self, source: str, known: Collection[Key]) -> LoadResult:
-        """Their objects, by the way that every manifest takes."""
+    def load(self, source: str, known: Collection[Key], usual: Wanted = Wanted()) -> LoadResult:  # noqa: B008
+        """Their objects, by the way that every manifest takes; `usual`: what is made of them unless something is asked."""
         variant = Variant(self.overlay, tuple(item.file for item in self.values), tuple(self.set))
+        if not any(variant):
+            variant, _ = usual.read()
         return load(trees([item.file for item in self.files], self.roots), variant, source, "", known)
 
 

@@ -20,6 +20,7 @@ from reconciler.errors import NotFound, Unavailable
 from reconciler.loading.apply import BY_HAND
 from reconciler.loading.effects import preview
 from reconciler.loading.problem import has_errors
+from reconciler.loading.variant import Wanted
 from reconciler.resources import source as resources
 from reconciler.resources.event import Cause, event
 from reconciler.resources.meta import Key, Model
@@ -63,7 +64,7 @@ class _Sources:
         source = next((source for source in self._daemon.sources if source.root == asked.source), None)
         owner, prune = (source.root, source.prune) if source is not None else (BY_HAND, False)
         known = declared(self._daemon.store) if owner == BY_HAND else ()
-        result = await asyncio.to_thread(asked.load, owner, known)
+        result = await asyncio.to_thread(asked.load, owner, known, source.wanted if source is not None else Wanted())
         if has_errors(result.problems):
             raise WrongManifests(result.problems)
         found = preview(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -63,13 +63,15 @@ class Checked(NamedTuple):
     variant: Variant
 
 
-def checked(paths: Sequence[str], wanted: Wanted) -> Checked | None:
-    """Every manifest of these paths; None, with all that is wrong on stderr, when one has an error."""
+def checked(paths: Sequence[str], wanted: Wanted, left: Collection[str] = ("reference",)) -> Checked | None:
+    """Every manifest of these paths; None, with all that is wrong on stderr, when one has an error.
+
+    `left`: rules that are left to the daemon, which may know what these files do not say.
+    """
     trees, unread = read_trees(paths)
     variant, bad = variant_of(wanted, trees)
     _, found = load_trees(trees, variant)
-    # what is referred to may be in the daemon already: it has the last word
-    problems = in_order([*unread, *bad, *(problem for problem in found if problem.rule != "reference")])
+    problems = in_order([*unread, *bad, *(problem for problem in found if problem.rule not in left)])
     sys.stderr.write(full(problems))
     if has_errors(problems):
         click.echo(render_count(problems), err=True)

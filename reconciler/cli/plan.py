@@ -38,7 +38,7 @@ def plan_command(
     \b
     + create    - delete    ~ update: in place    ! replace: workers are restarted
     """
-    manifests = checked(paths, wanted)
+    manifests = checked(paths, wanted, _left(wanted, offline))
     if manifests is None:
         return 2 if exit_code else 1
     found = _offline(manifests) if offline else _asked(manifests, paths, prune, state)
@@ -58,13 +58,18 @@ def diff_command(paths: Sequence[str], prune: bool, wanted: Wanted, state: str |
 
     Ends with 0 if nothing differs, with 1 if something does, above 1 if that cannot be said.
     """
-    manifests = checked(paths, wanted)
+    manifests = checked(paths, wanted, _left(wanted, False))
     if manifests is None:
         return 2
     found = _asked(manifests, paths, prune, state, whole=True)
     for change in _changes(found):
         sys.stdout.writelines(_diff(change))
     return 1 if _changes(found) else 0
+
+
+def _left(wanted: Wanted, offline: bool) -> Sequence[str]:
+    """What only the daemon knows: other objects and, of a source that it reads, with which values it does."""
+    return ("reference",) if offline or any(wanted) else ("reference", "undefined-value")
 
 
 def page(found: dict[str, Any]) -> str:

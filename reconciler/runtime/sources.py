@@ -79,7 +79,7 @@ class DirectorySource:
         self._scan = scan
         self._poll_s = poll_s
         self._read_s = read_s
-        self._wanted = wanted
+        self.wanted = wanted
         self._loaded: validate.Cache = {}
         self._poke = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -310,7 +310,7 @@ class DirectorySource:
         """One scan, in a thread of its own. Raises _NotNow when it hangs; the next look waits for that one to end first."""
         while True:
             fresh = self._reading is None
-            reading = self._reading = self._reading or _in_thread(lambda: self._wanted.over(self._scan(self.root)))
+            reading = self._reading = self._reading or _in_thread(lambda: self.wanted.over(self._scan(self.root)))
             try:
                 async with asyncio.timeout(self._read_s):
                     scan = await asyncio.shield(reading)

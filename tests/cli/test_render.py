@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from reconciler.loading.variant import Wanted
 from reconciler.resources.pool import Pool
 
 WEB = """\
@@ -103,3 +105,22 @@ def test_a_missing_value_is_said_before_anything_is_sent(cli: Any, place: Path) 
 
     assert done.returncode == 1
     assert "there is no value 'greeting'" in done.stderr.decode()
+
+
+def test_a_plan_of_a_source_that_the_daemon_reads_is_made_as_the_daemon_reads_it(
+    cli: Any, house: Any, place: Path
+) -> None:
+    (place / "values.yaml").write_text("greeting: hello\n")
+    source = SimpleNamespace(
+        root=str(place), name="source", prune=False, wanted=Wanted("prod", (), ("web.replicas=5",))
+    )
+    house.within(lambda: house.daemon.sources.append(source))
+
+    (change,) = json.loads(cli("plan", str(place), "-o", "json").stdout)["changes"]
+    assert len(change["workers"]) == 5
+
+    done = cli("plan", str(place), "--overlay", "prod")
+    assert (done.returncode, b"there is no 'replicas'" in done.stderr or b"there is no value 'web'" in done.stderr) == (
+        1,
+        True,
+    )

@@ -14,7 +14,7 @@ from reconciler.loading import sandbox, template
 from reconciler.loading.template import Work, evaluate
 
 INSIDE = """
-import os, resource, runpy, socket, sys
+import ctypes, os, resource, runpy, socket, sys
 child = runpy.run_path(sys.argv[1])
 child["_shut"]()
 def tried(what):
@@ -28,7 +28,8 @@ print(tried(lambda: os.listdir("/")))
 print(tried(lambda: os.open("/tmp/left-behind", os.O_WRONLY | os.O_CREAT)))
 print(tried(lambda: socket.socket()))
 print(tried(lambda: os.pipe()))
-print(tried(lambda: os.execv("/bin/true", ["true"])) if not sys.argv[2:] else "")
+landlock = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0
+print(tried(lambda: os.execv("/bin/true", ["true"])) if landlock else "without Landlock a program can be started")
 print(tried(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))))
 print(os.geteuid())
 print(tried(lambda: os.fork()))

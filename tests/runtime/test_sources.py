@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.clock import SystemClock
+from reconciler.loading.variant import Wanted
 from reconciler.resources.pool import Pool
 from reconciler.runtime.sources import DirectorySource
 from reconciler.store.memory import MemoryStore
@@ -156,5 +157,52 @@ def test_many_saves_in_a_row_end_with_the_last_one(tmp_path: Path, count: int) -
         await place.until(lambda: place.replicas() == count)
         pool = place.store.get(Pool, "web")
         assert pool is not None and pool.metadata.generation < count
+
+    story(tmp_path, tell)
+
+
+def test_a_source_is_what_its_overlay_and_values_make_of_it_and_follows_them(tmp_path: Path) -> None:
+    root, more = tmp_path / "m", tmp_path / "more.values"
+    (root / "overlays" / "prod").mkdir(parents=True)
+    (root / "web.yaml").write_text((GOOD % 1).replace("replicas: 1", 'replicas: "${{ n }}"'))
+    (root / "overlays" / "prod" / "values.yaml").write_text("n: 2")
+    more.write_text("m: 1")
+
+    async def tell(place: Place) -> None:
+        assert place.replicas() == 2
+        (root / "overlays" / "prod" / "values.yaml").write_text("n: 3")
+        await place.until(lambda: place.replicas() == 3)
+        more.write_text("n: 4")  # not watched, but read with every look
+        place.source.rescan()
+        await place.until(lambda: place.replicas() == 4)
+        more.unlink()
+        place.source.rescan()
+        await place.until(lambda: "more.values" in place.source.error)
+        assert place.replicas() == 4
+
+    story(root, tell, wanted=Wanted("prod", (str(more),)))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 2 ** 28 }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ ().__class__ }}",
+        "{{ missing }}",
+        "{% if %}",
+    ],
+)
+def test_fault_M21_M22_M23_a_bad_template_keeps_the_last_good_set_and_the_loop_runs_on(
+    tmp_path: Path, template: str
+) -> None:
+    (tmp_path / "web.yaml").write_text(GOOD % 2)
+
+    async def tell(place: Place) -> None:
+        (tmp_path / "more.yaml.j2").write_text(f"a: 1\n{template}\n")
+        await place.until(lambda: "more.yaml.j2:" in place.source.error)
+        assert place.replicas() == 2
+        (tmp_path / "more.yaml.j2").write_text((GOOD % 3).replace("web", "more"))
+        await place.until(lambda: place.pools() == ["more", "web"])
 
     story(tmp_path, tell)
