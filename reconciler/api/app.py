@@ -235,7 +235,10 @@ class _Api:
         return _json(views.encode(found).encode())
 
     async def usage(self, request: Request) -> Response:
-        found = self._object(kind_of(request), request.path_params["name"])
+        kind, name = kind_of(request), request.path_params["name"]
+        if kind not in ("Pool", "Worker"):
+            raise Invalid(f"no samples are kept of {Key(kind, name)}", "ask for pool/NAME or worker/NAME")
+        found = self._object(kind, name)
         return _json(used.history(found, self._daemon.usage))
 
     async def _durable(self) -> None:

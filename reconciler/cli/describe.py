@@ -12,6 +12,9 @@ from reconciler.cli.columns import rows
 from reconciler.cli.connection import connect, state_option
 from reconciler.cli.objects import plural
 from reconciler.cli.show import age, escape, structured, table, until
+from reconciler.cli.top import size
+
+_SAMPLED = {"Pool": "pools", "Worker": "workers"}
 
 
 @click.command("describe")
@@ -33,12 +36,18 @@ def describe_command(what: Sequence[str], state: str | None) -> None:
             key = f"{obj['kind'].lower()}/{name}"
             workers = client.find("workers")["items"] if obj["kind"] == "Pool" else []
             events = client.events(key)["items"]
+            samples = client.usage(kind_word, name) if (kind_word := _SAMPLED.get(obj["kind"])) else []
             if place:
                 sys.stdout.write("\n")
-            sys.stdout.write(page(obj, [one for one in workers if one["spec"]["pool"] == name], events))
+            sys.stdout.write(page(obj, [one for one in workers if one["spec"]["pool"] == name], events, samples))
 
 
-def page(obj: dict[str, Any], workers: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]]) -> str:
+def page(
+    obj: dict[str, Any],
+    workers: Sequence[dict[str, Any]],
+    events: Sequence[dict[str, Any]],
+    samples: Sequence[dict[str, Any]] = (),
+) -> str:
     """The page as text."""
     metadata, status = obj["metadata"], dict(obj.get("status", {}))
     conditions = status.pop("conditions", [])
@@ -56,6 +65,8 @@ def page(obj: dict[str, Any], workers: Sequence[dict[str, Any]], events: Sequenc
     if "nextStartAt" in status:
         facts["Next start"] = f"{until(status['nextStartAt'])}, at {status['nextStartAt']}"
     text = "".join(f"{f'{name}:':<13}{escape(value)}\n" for name, value in facts.items())
+    if samples:
+        text += f"{'Used:':<13}{_used(samples)}\n"
     text += _section("Spec", obj.get("spec", {})) + _section("Status", status)
     if conditions:
         lines = [
@@ -66,6 +77,17 @@ def page(obj: dict[str, Any], workers: Sequence[dict[str, Any]], events: Sequenc
     if workers:
         text += "Workers:\n" + _indent(table(*rows("Worker", workers)))
     return text + ("Events:\n" + _indent(table(*rows("Event", events))) if events else "Events:      none\n")
+
+
+def _used(samples: Sequence[dict[str, Any]]) -> str:
+    """Average and most of the last samples."""
+    cpu = [one["cpuPercent"] for one in samples if "cpuPercent" in one] or [0.0]
+    memory = [one["memoryBytes"] for one in samples]
+    return (
+        f"CPU {sum(cpu) / len(cpu):.1f}% on average, {max(cpu):.1f}% at most;"
+        f" memory {size(sum(memory) // len(memory))}, {size(max(memory))} at most"
+        f" ({len(samples)} samples in {age(samples[0]['sampledAt'])})"
+    )
 
 
 def _section(title: str, value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.errors import Invalid
 from reconciler.monitoring.usage import Root
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import Process, State, Worker
@@ -98,3 +99,8 @@ def test_a_history_is_there_for_those_who_ask(web: Any) -> None:
     with web.client() as client:
         assert client.usage("workers", "web-0") == []
         assert client.usage("pools", "web") == []
+
+
+def test_of_a_task_no_history_is_kept(web: Any) -> None:
+    with web.client() as client, pytest.raises(Invalid):
+        client.usage("tasks", "1")

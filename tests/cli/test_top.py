@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.cli.describe import page
 from reconciler.cli.top import ranked, size
 from reconciler.monitoring.usage import Root
 from reconciler.resources.worker import Process, State
@@ -79,6 +80,19 @@ def test_top_shows_workers_by_what_they_use(web: Any, cli: Any) -> None:
 def test_top_refuses_what_it_does_not_know(web: Any, cli: Any) -> None:
     assert cli("top", "cores").returncode == 2
     assert cli("top", "--sort", "beauty").returncode == 2
+
+
+def test_describe_says_what_was_used_on_average_and_at_most() -> None:
+    samples = [
+        {"memoryBytes": 10 << 20, "sampledAt": "2026-11-23T18:10:00.000Z"},
+        {"cpuPercent": 10.0, "memoryBytes": 20 << 20, "sampledAt": "2026-11-23T18:10:10.000Z"},
+        {"cpuPercent": 30.0, "memoryBytes": 30 << 20, "sampledAt": "2026-11-23T18:10:20.000Z"},
+    ]
+    obj = {"kind": "Worker", "metadata": {"name": "web-0", "generation": 1}}
+
+    assert "Used:        CPU 20.0% on average, 30.0% at most; memory 20Mi, 30Mi at most (3 samples in " in page(
+        obj, [], [], samples
+    )
 
 
 @pytest.mark.parametrize("way", ["q", "Ctrl-C"])
