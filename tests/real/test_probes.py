@@ -200,3 +200,34 @@ def test_readiness_outlives_the_controller(shared: House, name: str, health: Pat
     eventually(lambda: shared.pool(name)["readyReplicas"] == 0)
     assert shared.pids(name) == pids
     assert reasons(shared, f"{name}-0").count("Started") == 1
+
+
+def test_a_probe_that_a_dead_controller_has_left_is_ended_by_the_next(house: House) -> None:
+    script = 'echo $$$$ >> "$0/pids"; exec sleep 1003'
+    probe = {"exec": {"command": ["/bin/sh", "-c", script, str(house.path)]}, "period": "1m", "timeout": "1m"}
+    house.up()
+    house.apply("web", worker("ledger"), template={"probes": {"liveness": probe}})
+    pids = house.path / "pids"
+    first = int(eventually(lambda: pids.exists() and pids.read_text().split())[0])
+    web = house.pids("web")
+    house.kill_controller()
+    eventually(lambda: not alive(first), what="the end of what it has left")
+    eventually(house.serving)
+    assert house.pids("web") == web
+    assert not [event for event in house.get("events") if event["reason"] == "Stranger"]
+
+
+def test_a_worker_of_another_user_is_heard_and_asked_as_that_user(root: None, shared: House, name: str) -> None:
+    said = shared.path / f"said-{name}"
+    said.mkdir(mode=0o777)
+    said.chmod(0o777)
+    shared.path.chmod(0o755)
+    exec_ = {"exec": {"command": ["/bin/sh", "-c", f"id -un > {said}/who"]}, **QUICK, "timeout": "200ms"}
+    probes = {"startup": {"notify": "Systemd"}, "readiness": exec_}
+    script = (
+        "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
+        " s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep(1000)"
+    )
+    shared.apply(name, ["/usr/bin/env", "python3", "-c", script], template={"user": "nobody", "probes": probes})
+    shared.ready(name, 1)
+    assert (said / "who").read_text().strip() == "nobody"
