@@ -188,6 +188,8 @@ def _read(shown: str, path: str, scan: _Found) -> bytes:
             while left > 0 and (part := os.read(fd, left)):
                 parts.append(part)
                 left -= len(part)
+                if MAX_BYTES + 1 - left == found.st_size:
+                    break  # what has been added since is for the next scan
     finally:
         os.close(fd)
     size = max(found.st_size, MAX_BYTES + 1 - left)
@@ -203,7 +205,7 @@ def _read(shown: str, path: str, scan: _Found) -> bytes:
 
 
 def _is_below(path: str, root: str) -> bool:
-    return path == root or os.path.commonpath((root, path)) == root
+    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def _is_written(fd: int) -> bool:
