@@ -116,7 +116,7 @@ def _env(path: FieldPath, env: Any, around: dict[str, Any]) -> Iterator[Finding]
             continue
         if _SECRET_NAME.search(str(variable.get("name"))) or _URL_PASSWORD.search(value):
             message = "a secret in a manifest is known to everybody who reads the repository"
-            help = "keep it in a file that only its user can read, and hand over the path"
+            help = "keep it in a file: valueFrom: {file: PATH}"
             yield Finding("plain-secret", (*path, index, "value"), message, help)
 
 

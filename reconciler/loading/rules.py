@@ -435,9 +435,9 @@ _LINT = (
     Rule(
         "plain-secret", Layer.LINT, "a secret in plain sight",
         "Manifests are in repositories, and command lines in the list of processes.",
-        "Keep it in a file that only the process's user can read, and hand over its path.",
+        "Keep it in a file and refer to it (valueFrom): only the reference is ever stored or shown.",
         wrong="template: {command: [serve], env: [{name: API_TOKEN, value: s3cr3t}]}",
-        right="template: {command: [serve], env: [{name: API_TOKEN_FILE, value: /etc/shop/token}]}",
+        right="template: {command: [serve], env: [{name: API_TOKEN, valueFrom: {file: /etc/shop/token}}]}",
     ),
     Rule(
         "stop-signal", Layer.LINT, "a stop signal that does not ask a program to end",
