@@ -16,15 +16,13 @@ from reconciler.resources.units import from_ms
 from reconciler.resources.worker import State, Worker
 from reconciler.store.base import Store
 
-KEPT = 10_000
-"""Restarts of a pool: as many as its budget may have."""
-
 
 class Budgets:
     """The account; `grant` looks, `charge` writes."""
 
     def __init__(self, store: Store, now: datetime, host: HostBudget = HostBudget()) -> None:  # noqa: B008
         self.host = host
+        self._store = store
         self._full_at = from_ms(0)
         self._granted: dict[str, deque[datetime]] = {}
         moments: list[tuple[datetime, str]] = []
@@ -41,7 +39,15 @@ class Budgets:
     def charge(self, pool: str, at: datetime) -> None:
         """A restart happens, or will happen, at that moment."""
         self._full_at = taken(self._full_at, self.host, at)
-        self._granted.setdefault(pool, deque(maxlen=KEPT)).append(at)
+        found = self._store.get(Pool, pool)
+        budget = found.spec.restart_budget if found is not None else None
+        if budget is None:
+            self._granted.pop(pool, None)
+            return
+        granted = self._granted.setdefault(pool, deque())
+        granted.append(at)
+        while len(granted) > budget.max_restarts:
+            granted.popleft()
 
 
 def _moments(worker: Worker, now: datetime) -> list[datetime]:

@@ -20,6 +20,7 @@ POOL = Pool(
 
 def store(*statuses: WorkerStatus) -> MemoryStore:
     made = MemoryStore(lambda: NOW)
+    made.create(POOL)
     for ordinal, status in enumerate(statuses):
         spec = WorkerSpec(pool="web", ordinal=ordinal, template_hash="t")
         made.create(Worker(metadata=Metadata(name=f"web-{ordinal}"), spec=spec, status=status))
@@ -63,3 +64,12 @@ def test_fault_C14_restarts_from_before_the_clock_was_set_back_count_as_of_now()
     assert budgets.grant(free, "w", NOW).why == ""
     budgets.charge("web", NOW)
     assert budgets.grant(POOL, "w", NOW).at < NOW + timedelta(seconds=61)
+
+
+def test_of_a_pool_that_crashes_for_ever_no_more_is_remembered_than_its_budget_asks_for() -> None:
+    kept = Budgets(store(), NOW)
+    for number in range(1000):
+        kept.charge("web", NOW + timedelta(minutes=number))
+        kept.charge("without-a-budget", NOW + timedelta(minutes=number))
+
+    assert {pool: len(moments) for pool, moments in kept._granted.items()} == {"web": 2}
