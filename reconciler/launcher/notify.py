@@ -19,15 +19,16 @@ class NotifySocket:
 
     def __init__(self, directory: str) -> None:
         """Raises OSError."""
-        self.path = os.path.join(directory, "run", "notify.sock")
+        # no longer a name than the API's: where that path is short enough for a socket, this one is
+        self.path = os.path.join(directory, "run", "say.sock")
         mode = 0o600
         if os.geteuid() == 0 and os.access(_SHARED, os.W_OK):
             name = blake2b(os.fsencode(directory), digest_size=8).hexdigest()
-            self.path, mode = f"{_SHARED}/reconciler-{name}.notify", 0o666
+            self.path, mode = f"{_SHARED}/reconciler-{name}.sock", 0o666
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        temporary = f"{self.path}.next"
+        temporary = f"{self.path[:-5]}.next"
         with suppress(FileNotFoundError):
             os.unlink(temporary)  # of a launcher that was killed at this line
         self._sock.bind(temporary)
