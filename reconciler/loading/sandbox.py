@@ -33,7 +33,7 @@ _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _NOBODY = 65534
 
 _BREAKS_YAML = re.compile(
-    r"""[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff'"\\{}\[\],`]|^[#&*!|>%@\s]|^[-?:](?:\s|$)|^---|:(?:\s|$)|\s(?:\#|$)"""
+    r"""[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff'"\\{}\[\],`]|^[#&*!|>%@\s]|^[-?:](?:\s|$)|^---|^\.\.\.|:(?:\s|$)|\s(?:\#|$)"""
 )
 """What a plain word must not have, wherever it stands, or the YAML around it becomes another."""
 _UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")

@@ -368,7 +368,25 @@ def test_fault_M23_a_template_that_never_ends_is_ended(template: str, line: int)
 
 
 @pytest.mark.parametrize(
-    "value", ["x\nuser: root", "x: y", "x #", "# x", "[a", "a, b", "{a", "'", '"', "*a", "- a", "a:", "\x85", "`"]
+    "value",
+    [
+        "x\nuser: root",
+        "x: y",
+        "x #",
+        "# x",
+        "[a",
+        "a, b",
+        "{a",
+        "'",
+        '"',
+        "*a",
+        "- a",
+        "a:",
+        "\x85",
+        "`",
+        "...",
+        "--- x",
+    ],
 )
 def test_fault_M24_a_value_never_becomes_yaml(value: str) -> None:
     variant = Variant(values=(SourceFile("v.yaml", b"v: " + _quoted(value)),))
