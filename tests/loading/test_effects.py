@@ -190,3 +190,20 @@ def test_a_template_field_differs_exactly_when_the_templates_hash_does(old: str,
     assert found
     replaces = any(field.change is Change.TEMPLATE for field in found)
     assert replaces is (template_hash(before.spec.template) != template_hash(after.spec.template))
+
+
+def test_a_changed_policy_is_applied_in_place_for_all_who_name_it() -> None:
+    def policy(most: int) -> Object:
+        text = f"apiVersion: reconciler/v1\nkind: RestartPolicy\nmetadata: {{name: steady}}\nspec: {{maxRestarts: {most}}}\n"
+        result = load([SourceFile(f"{SOURCE}/steady.yaml", text.encode())], SOURCE)
+        assert result.valid
+        return result.objects[0]
+
+    store = running()
+    apply(store, [policy(5)], SOURCE, False, "tester", NOW)
+    store.commit()
+
+    found = change(store, policy(6))
+
+    assert (found["object"], found["action"], found["effect"]) == ("restartpolicy/steady", "update", "live")
+    assert found["fields"] == [{"path": "spec.maxRestarts", "old": 5, "new": 6, "change": "live"}]

@@ -123,7 +123,7 @@ def test_fault_M9_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     assert rules(result) == ["limit", "limit"]
 
 
-def test_an_unreadable_file_or_directory_is_an_error() -> None:
+def test_fault_M35_an_unreadable_file_or_directory_is_an_error() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as root:  # pytest's own is closed to others
         os.chmod(root, 0o755)
         write(Path(root) / "a.yaml").chmod(0)
