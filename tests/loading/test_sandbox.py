@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def tried(what):
     return "done"
 print(tried(lambda: os.open("/etc/passwd", os.O_RDONLY)))
 print(tried(lambda: os.listdir("/")))
-print(tried(lambda: os.open("/tmp/left-behind", os.O_WRONLY | os.O_CREAT)))
+print(tried(lambda: os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)))
 print(tried(lambda: socket.socket()))
 print(tried(lambda: os.pipe()))
 landlock = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0
@@ -37,15 +39,20 @@ print(tried(lambda: os.fork()))
 
 
 def test_fault_M22_what_escapes_into_the_child_can_open_start_and_reach_nothing() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INSIDE, str(Path(sandbox.__file__))], capture_output=True, text=True, timeout=30
-    )
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    try:
+        left = place / "left-behind"
+        words = [sys.executable, "-c", INSIDE, str(Path(sandbox.__file__)), str(left)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+        assert not left.exists()
+    finally:
+        shutil.rmtree(place)
 
     *failed, uid, forked = done.stdout.split("\n")[:9]
     assert "done" not in failed and len(failed) == 7, done.stdout + done.stderr
     assert uid == str(os.geteuid() or 65534)
     assert forked == "BlockingIOError"
-    assert not os.path.exists("/tmp/left-behind")
 
 
 def test_fault_M23_what_neither_ends_nor_uses_the_processor_is_ended_by_the_clock(
