@@ -45,7 +45,7 @@ from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
-from reconciler.resources.worker import Process, Worker
+from reconciler.resources.worker import Process, State, Worker
 from reconciler.runtime.commands import BesideWorkers
 from reconciler.runtime.console import Console
 from reconciler.runtime.loop import Loop
@@ -293,6 +293,8 @@ class Controller:
             pool = self.store.get(Pool, worker.spec.pool)
             if pool is not None and pool.metadata.stopped(self.clock.now()) is not None:
                 return True
+            if pool is not None and pool.spec.depends_on and worker.status.state is State.PENDING:
+                return True  # when all others have settled, what it waits for does not come by itself
         return settled(worker)
 
     def _look_whether_converged(self) -> None:

@@ -20,18 +20,22 @@ from reconciler.loading.variant import Tree, Variant, Wanted
 
 
 @click.command("apply")
-@click.option(
-    "-f", "paths", multiple=True, required=True, metavar="PATH", help="A file or directory; - is standard input."
-)
+@click.option("-f", "named", multiple=True, metavar="PATH", help="As the argument; kubectl's way of saying it.")
+@click.argument("given", nargs=-1, metavar="[PATH]...")
 @click.option("--prune", is_flag=True, help="Delete what was applied before and is not in PATH.")
 @click.option("--wait", is_flag=True, help="Until what was applied is ready.")
 @variant_options
 @state_option
-def apply_command(paths: Sequence[str], prune: bool, wait: bool, wanted: Wanted, state: str | None) -> int:
-    """Applies manifests, all of them or none.
+def apply_command(
+    given: Sequence[str], named: Sequence[str], prune: bool, wait: bool, wanted: Wanted, state: str | None
+) -> int:
+    """Applies manifests, all of them or none; PATH is a file or directory, - is standard input.
 
     Says of each object whether it was created, configured, unchanged or pruned.
     """
+    paths = [*given, *named]
+    if not paths:
+        raise click.UsageError("apply what? Write apply PATH, or apply -f PATH")
     found = checked(paths, wanted)
     if found is None:
         click.echo("nothing was applied", err=True)

@@ -57,7 +57,9 @@ def sync_command(which: Sequence[str], confirm: bool, state: str | None) -> int:
     """Reads and applies now, and waits for that. Ends with 1 when it is not applied as it stands."""
     with connect(state) as client:
         chosen = _chosen(client, which)
+        suspended: list[dict[str, Any]] = []
         if not which and not confirm:  # all: those that are suspended are left alone
+            suspended = [source for source in chosen if source["suspended"]]
             chosen = [source for source in chosen if not source["suspended"]]
         if confirm and not any(source.get("refused") for source in chosen):
             raise Refused("nothing waits to be confirmed", "reconciler source status")
@@ -65,7 +67,9 @@ def sync_command(which: Sequence[str], confirm: bool, state: str | None) -> int:
     for source in found:
         if not source["error"]:
             click.echo(f"source {escape(source['path'])} applied {source['lastApplied'][:12]}")
-    return _told(found)
+    for source in suspended:
+        click.echo(f"source {escape(source['path'])} is suspended: reconciler source resume {source['name']}", err=True)
+    return 1 if suspended else _told(found)
 
 
 @source_command.command("suspend")

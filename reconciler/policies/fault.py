@@ -40,12 +40,12 @@ ENDS: dict[Reason, Fault | None] = {
     Reason.EXITED: Fault(
         FaultType.UNEXPECTED_EXIT,
         "it ended by itself with an exit code other than 0",
-        "its last words: `reconciler logs --previous`",
+        "its last words: `reconciler logs worker/NAME --previous`",
     ),
     Reason.SIGNALLED: Fault(
         FaultType.UNEXPECTED_EXIT,
         "a signal ended it that the reconciler did not send",
-        "a crash (SIGSEGV, SIGABRT) or somebody's kill; its last words: `reconciler logs --previous`",
+        "a crash (SIGSEGV, SIGABRT) or somebody's kill; its last words: `reconciler logs worker/NAME --previous`",
     ),
     Reason.KILLED_EXTERNALLY: Fault(
         FaultType.UNEXPECTED_EXIT,
@@ -65,7 +65,7 @@ ENDS: dict[Reason, Fault | None] = {
     Reason.EXIT_UNKNOWN: Fault(
         FaultType.UNEXPECTED_EXIT,
         "it ended while nobody could see how",
-        "the launcher had died; its last words: `reconciler logs --previous`",
+        "the launcher had died; its last words: `reconciler logs worker/NAME --previous`",
     ),
     Reason.HOST_REBOOTED: Fault(
         FaultType.UNEXPECTED_EXIT,

@@ -292,13 +292,15 @@ class Loop:
             if old is None or new is None or old.status != changed.status:
                 pool = self.store.get(Pool, owner.name)
                 replicas = pool.spec.replicas if pool is not None else 0
+                if pool is not None and pool.metadata.deleted_at is not None:
+                    self._wake_neighbours(pool)  # what is stopped after this one looks whether it is its turn
                 self.work.add_at(owner, self._clock.now() + OWNER_DELAY + replicas * OWNER_DELAY_EACH)
         elif isinstance(changed, Pool):
             spec_changed = old is None or new is None or old.metadata.generation != new.metadata.generation
             deleted = new is not None and new.metadata.deleted_at is not None
             asked = old is None or new is None or old.metadata.intent != new.metadata.intent
-            if isinstance(old, Pool) and isinstance(new, Pool) and _counts(old) != _counts(new):
-                self._wake_neighbours(new)
+            if not isinstance(old, Pool) or not isinstance(new, Pool) or _counts(old) != _counts(new):
+                self._wake_neighbours(changed)
             if isinstance(old, Pool) and isinstance(new, Pool):
                 asked = asked or old.status.restarts_asked != new.status.restarts_asked
             if not spec_changed and not deleted and not asked:

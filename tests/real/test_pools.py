@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -328,3 +329,28 @@ def test_what_a_pool_depends_on_is_started_before_it_and_stopped_after_it(house:
     house.down()
     stops = [line.slot for line in house.ledger("stop")]
     assert sorted(stops[:2]) == ["web-0", "web-1"] and stops[2:] == ["db-0"], stops
+
+
+AFTER_DB = [{"kind": "Pool", "name": "db", "condition": "Available"}]
+
+
+def test_what_is_pruned_together_goes_at_once_and_in_reverse(house: House) -> None:
+    house.manifest("db", worker("ledger"))
+    house.manifest("web", worker("ledger"), dependsOn=AFTER_DB)
+    house.up("--prune")
+    house.living("db", 1)
+    house.living("web", 1)
+    (house.manifests / "db.yaml").unlink()
+    (house.manifests / "web.yaml").unlink()
+    eventually(lambda: json.loads(house.cli("get", "pools", "-o", "json").stdout)["items"] == [], 10, "no pool")
+
+
+def test_up_does_not_wait_for_what_an_operator_has_stopped(house: House) -> None:
+    house.manifest("db", worker("ledger"))
+    house.manifest("web", worker("ledger"), dependsOn=AFTER_DB)
+    house.up()
+    house.living("web", 1)
+    assert house.cli("stop", "pool/db", "--override", "--wait").returncode == 0
+    assert house.cli("down").returncode == 0
+    said = house.up()
+    assert (said.adopted, said.started) == (0, 0)
