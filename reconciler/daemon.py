@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -54,6 +54,7 @@ from reconciler.runtime.operations import Operations
 from reconciler.runtime.probes import Prober
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource, forget_others
+from reconciler.runtime.waiting import Waiting
 from reconciler.runtime.watched import WatchedFiles
 from reconciler.store.base import Store, StoreFull, TaskRecord
 from reconciler.store.sqlite import SqliteStore
@@ -73,9 +74,6 @@ PING_AFTER_S = 2.0
 """The launcher is asked whether it lives when nothing has been heard of it for so long."""
 SILENT_S = 4.0
 """A launcher that has not answered for so long is stopped or stuck."""
-
-TELL_GAP_S = 0.0005
-"""Between two looks of those who wait, for each of them."""
 
 LAST_ANSWERS_S = 0.03
 """So long what has been answered may take to leave this process before it ends."""
@@ -108,9 +106,6 @@ class Controller:
         self._turning = False
         self._turned_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._changed: list[asyncio.Future[None]] = []
-        self._telling: asyncio.TimerHandle | None = None
-        self._told_at = 0.0
         self._finish_code: int | None = None
         self._converged = False
         self._ended_overrides: set[tuple[str, str, str]] = set()
@@ -123,6 +118,7 @@ class Controller:
         launcher = socket.socket(fileno=int(os.environ["RECONCILER_LAUNCHER_FD"]))
         self._link = SocketLink(launcher, self._from_launcher, self._launcher_gone)
         self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._wake)
+        self._waiting = Waiting(self.live_task, self.clock)
         self.sources = [
             DirectorySource(
                 source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND], wanted=wanted
@@ -199,7 +195,7 @@ class Controller:
             self._timer = self._asyncio.call_later(max(0.0, wait_s), self._wake)
 
     def _after_turn(self) -> None:
-        self._tell_waiters()
+        self._waiting.turned()
         if self.loop.wants_rescan:
             self.loop.wants_rescan = False
             self.rescan()
@@ -213,23 +209,6 @@ class Controller:
                 self._finish(0)
         elif not self._converged and self.loop.idle and all(source.first.is_set() for source in self.sources):
             self._look_whether_converged()
-
-    def _tell_waiters(self) -> None:
-        """Lets those look who wait for a condition: the more of them, the less often, so that they never slow the turns."""
-        if not self._changed or self._telling is not None:
-            return
-        wait_s = self._told_at + TELL_GAP_S * len(self._changed) - self.clock.monotonic()
-        if wait_s > 0:
-            self._telling = self._asyncio.call_later(wait_s, self._tell)
-        else:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._telling, self._told_at = None, self.clock.monotonic()
-        waiting, self._changed = self._changed, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
 
     def _from_launcher(self, messages: list[list[Any]]) -> None:
         self._heard_at, self._pinged_at = self.clock.monotonic(), None
@@ -391,11 +370,9 @@ class Controller:
         """Returns when all that was staged before the call is durable. Raises StoreFull; nothing was acknowledged then."""
         await self._committed_future()
 
-    async def changed(self) -> None:
-        """Returns soon after the next turn."""
-        future: asyncio.Future[None] = self._asyncio.create_future()
-        self._changed.append(future)
-        await future
+    async def changed(self, tasks: Collection[int] = ()) -> None:
+        """Returns soon after the next turn; with `tasks`, only after one in which one of them has changed its state."""
+        await self._waiting.changed(tasks)
 
     def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
         """Stages the tasks, all or none; the caller answers after `committed`."""

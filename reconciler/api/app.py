@@ -482,11 +482,14 @@ class _Api:
             if pool is not None:
                 self._object("Pool", pool)
             look: Callable[[], dict[str, Any]] = lambda: self._all_done(pool)  # noqa: E731
+            tasks: Sequence[int] = ()
         else:
             keys = [key_of(text) for text in query.getlist("object")]
             if not keys:
                 raise Invalid("nothing to wait for", "object=KIND/NAME, or all=true")
             look = lambda: self._each_done(keys, wanted)  # noqa: E731
+            tasks = [int(key.name) for key in keys if key.kind == "Task" and _ID.match(key.name)]
+            tasks = tasks if len(tasks) == len(keys) else ()  # with other things among them every change is looked at
         while True:
             found = look()
             left_s = deadline_s - time.monotonic()
@@ -494,7 +497,7 @@ class _Api:
                 return _json(views.encode(found).encode())
             with suppress(TimeoutError):
                 async with asyncio.timeout(left_s):  # not wait_for: it would listen a moment too late
-                    await self._daemon.changed()
+                    await self._daemon.changed(tasks)
 
     def _all_done(self, pool: str | None) -> dict[str, Any]:
         pools = [pool] if pool is not None else [one.name for one in self._store.all(Pool)]
@@ -547,12 +550,13 @@ class _Api:
 
         async def more() -> bool:
             look_at_s = time.monotonic() + _LOOK_S
+            tasks = (int(key.name),) if key.kind == "Task" else ()
             while (left_s := look_at_s - time.monotonic()) > 0:
                 if self._over(key):
                     return False
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left_s):
-                        await self._daemon.changed()
+                        await self._daemon.changed(tasks)
             return not self._over(key)
 
         return more

@@ -5,7 +5,7 @@ The daemon implements it; tests of the API bring a small one of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.loading.variant import Wanted
@@ -89,8 +89,11 @@ class Daemon(Protocol):
         """Returns when all that was staged before the call is durable. Raises StoreFull; nothing was acknowledged then."""
         ...
 
-    async def changed(self) -> None:
-        """Returns after the next commit or change of a task: for those who wait for a condition."""
+    async def changed(self, tasks: Collection[int] = ()) -> None:
+        """Returns after the next commit or change of a task: for those who wait for a condition.
+
+        With `tasks` it may wait until one of them has changed its state.
+        """
         ...
 
     def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
