@@ -20,20 +20,18 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from reconciler import __version__
 from reconciler.api.base import LogFile
-from reconciler.backends import logs
-from reconciler.backends.launch import task_log, worker_log
 from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
 from reconciler.controllers import intake
 from reconciler.controllers.base import Mode
 from reconciler.controllers.convergence import in_trouble, nothing_runs, planned, settled
+from reconciler.controllers.health import Ground, problems
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
 from reconciler.launcher import protocol
 from reconciler.loading.apply import BY_HAND, stands
@@ -43,17 +41,19 @@ from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool
-from reconciler.resources.task import Submission, TaskState
+from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms, to_ms
-from reconciler.resources.worker import Process, State, Worker
+from reconciler.resources.worker import Worker
 from reconciler.runtime.commands import BesideWorkers
 from reconciler.runtime.console import Console
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.notifications import Listener
 from reconciler.runtime.operations import Operations
+from reconciler.runtime.outputs import Outputs
 from reconciler.runtime.probes import Prober
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource, forget_others
+from reconciler.runtime.turns import Turns
 from reconciler.runtime.waiting import Waiting
 from reconciler.runtime.watched import WatchedFiles
 from reconciler.store.base import Store, StoreFull, TaskRecord
@@ -72,14 +72,9 @@ STALL_S = 2.0
 
 PING_AFTER_S = 2.0
 """The launcher is asked whether it lives when nothing has been heard of it for so long."""
-SILENT_S = 4.0
-"""A launcher that has not answered for so long is stopped or stuck."""
 
 LAST_ANSWERS_S = 0.03
 """So long what has been answered may take to leave this process before it ends."""
-
-MANY_RESTARTS = 3
-"""So many restarts of the controller, the last one a short while ago, are a problem to be shown."""
 
 
 class Controller:
@@ -101,11 +96,6 @@ class Controller:
         self._once = once
         self._asyncio = asyncio.get_running_loop()
         self._started_at = self.clock.now()
-        self._next_turn: asyncio.Handle | None = None
-        self._next_turn_at = 0.0
-        self._turning = False
-        self._turned_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._finish_code: int | None = None
         self._converged = False
         self._ended_overrides: set[tuple[str, str, str]] = set()
@@ -117,7 +107,9 @@ class Controller:
         self._api = socket.socket(fileno=api_fd)
         launcher = socket.socket(fileno=int(os.environ["RECONCILER_LAUNCHER_FD"]))
         self._link = SocketLink(launcher, self._from_launcher, self._launcher_gone)
-        self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._wake)
+        self._turns = Turns(self.clock)
+        self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._turns.wake)
+        self._turns.drive(self.loop, self._after_turn)
         self._waiting = Waiting(self.live_task, self.clock)
         self.sources = [
             DirectorySource(
@@ -128,19 +120,20 @@ class Controller:
         beside = BesideWorkers(self._link.send, self._beside, self.clock)
         self.loop.observer.beside = beside.heard
         self._operations = Operations(self._link, beside)
-        self._watched_files = WatchedFiles(self.store, self.clock, self._operations.reload, self._wake)
-        self._prober = Prober(self.store, self.clock, beside, self.loop.wake, self._said_ready)
+        self._watched_files = WatchedFiles(self.store, self.clock, self._operations.reload, self._turns.wake)
+        self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
+        self._outputs = Outputs(state / "logs", self.store, self.loop.queues, self._rotation.index)
+        self._prober = Prober(self.store, self.clock, beside, self.loop.wake, self._outputs.said_ready)
         self.usage = Sampler(self._running, self.clock, sample_every_s)
         notified = socket.socket(fileno=int(os.environ["RECONCILER_NOTIFY_FD"]))
         self._listener = Listener(notified, self.store, self.clock, self._prober.notified)
-        self._rotation = Rotation(self.store, self.loop.queues, state / "logs", self.clock)
 
     async def run(self) -> None:
         """Serves until this process ends: `leave`, a defect, or the launcher is gone."""
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
         self._prober.look_at_all()
-        self._console = Console(self.store, self.logs)
+        self._console = Console(self.store, self._outputs.of)
         self._listener.begin()
         forget_others(self.store, [source.root for source in self.sources])
         async with asyncio.TaskGroup() as group:
@@ -160,41 +153,9 @@ class Controller:
 
     # turns
 
-    def _wake(self, apart_s: float = 0.0) -> None:
-        """Plans a turn, unless an earlier one is planned already."""
-        if self._turning:
-            return  # a turn looks itself whether another one is needed
-        at = self._turned_at + apart_s
-        if self._next_turn is not None:
-            if at >= self._next_turn_at:
-                return
-            self._next_turn.cancel()
-        self._next_turn_at = at
-        wait_s = at - self.clock.monotonic() if apart_s else 0.0
-        if wait_s > 0:
-            self._next_turn = self._asyncio.call_later(wait_s, self._turn)
-        else:
-            self._next_turn = self._asyncio.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._next_turn = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._turning = True
-        self.loop.turn()
-        self._turning = False
-        self._turned_at = self.clock.monotonic()
+    def _after_turn(self) -> None:
         if self.loop.observer.settled:
             self._first_list.set()
-        self._after_turn()
-        if self.loop.ready:
-            self._wake()
-        else:
-            wait_s = (self.loop.next_at - self.clock.now()).total_seconds()
-            self._timer = self._asyncio.call_later(max(0.0, wait_s), self._wake)
-
-    def _after_turn(self) -> None:
         self._waiting.turned()
         if self.loop.wants_rescan:
             self.loop.wants_rescan = False
@@ -254,35 +215,27 @@ class Controller:
         self._link.send([["serving"]])
         if not self._restarted:
             print(f"ready: socket {self._state / 'run' / 'api.sock'}", file=sys.stderr, flush=True)
-        self._wake()
+        self._turns.wake()
 
     async def _first_looks(self) -> None:
         """A source that changes nothing makes no turn, and it is in a turn that convergence is seen."""
         for source in self.sources:
             await source.first.wait()
-        self._wake()
+        self._turns.wake()
 
     @property
     def _restarted(self) -> bool:
         """Whether this launcher has had a controller before."""
         return bool(self.loop.observer.launcher.get("controllerRestarts"))
 
-    def _settled(self, worker: Worker) -> bool:
-        if worker.status.process is Process.NONE and worker.metadata.deleted_at is None:
-            pool = self.store.get(Pool, worker.spec.pool)
-            if pool is not None and pool.metadata.stopped(self.clock.now()) is not None:
-                return True
-            if pool is not None and pool.spec.depends_on and worker.status.state is State.PENDING:
-                return True  # when all others have settled, what it waits for does not come by itself
-        return settled(worker)
-
     def _look_whether_converged(self) -> None:
+        now = self.clock.now()
         last = self.store.get(Worker, self._waited_for)
-        if last is not None and not self._settled(last):
+        if last is not None and not settled(last, self.store.get(Pool, last.spec.pool), now):
             return  # looked at in every turn of a start: one worker that is not there yet says enough
         workers = self.store.all(Worker)
         for worker in workers:
-            if not self._settled(worker):
+            if not settled(worker, self.store.get(Pool, worker.spec.pool), now):
                 self._waited_for = worker.name
                 return
         if not planned(self.store.all(Pool)):
@@ -327,7 +280,7 @@ class Controller:
         message = f"the controller stood still for {late_s:.1f} s; workers were not touched, their ends are known"
         log.warning("%s", message)
         self.store.add_event(event(Key("Daemon", "reconciler"), "Stalled", message, self.clock.now(), warning=True))
-        self._wake()
+        self._turns.wake()
 
     def _ping(self) -> None:
         now = self.clock.monotonic()
@@ -343,9 +296,6 @@ class Controller:
                 if not stands(until, now) and (pool.name, path, until) not in self._ended_overrides:
                     self._ended_overrides.add((pool.name, path, until))
                     self.rescan()
-
-    def _said_ready(self, instance: str) -> bool:
-        return logs.said_ready(str(self._state / "logs" / worker_log(instance)))
 
     def _beside(self, worker: Worker, key: str, instance: str, command: Sequence[str]) -> list[protocol.Message]:
         return self.loop.executor.beside(worker, self.loop.world, key, instance, command)
@@ -456,24 +406,16 @@ class Controller:
         }
 
     def _problems(self) -> list[str]:
-        found = [f"nothing can be made durable: {self.loop.degraded}"] if self.loop.degraded else []
-        restarts = self.loop.observer.launcher.get("controllerRestarts", 0)
-        if restarts >= MANY_RESTARTS and self.clock.now() - self._started_at < timedelta(minutes=10):
-            found.append(f"the controller has been started again {restarts} times; its output says why")
-        found += [f"source {source.root}: {source.error}" for source in self.sources if source.error]
-        silent_s = 0.0 if self._pinged_at is None else self.clock.monotonic() - self._pinged_at
-        if silent_s >= SILENT_S:
-            pid = self.loop.observer.launcher.get("pid")
-            found.append(f"LauncherUnresponsive: the launcher (pid {pid}) has not answered for {silent_s:.0f} s")
-        for name, text in self.loop.observer.socket_failures.items():
-            found.append(f"socket {name}: {text}")
-        found += self._rotation.problems + self.usage.problems
-        for pool in self.store.all(Pool):
-            for condition in pool.status.conditions:
-                bad = condition.status is (Status.FALSE if condition.type != "Degraded" else Status.TRUE)
-                if (bad and condition.type not in ("Progressing", "Stopped")) or condition.reason == "RolloutFailed":
-                    found.append(f"{pool.key}: {condition.reason}: {condition.message}")
-        return list(dict.fromkeys(found))
+        ground = Ground(
+            degraded=self.loop.degraded,
+            launcher=self.loop.observer.launcher,
+            silent_s=0.0 if self._pinged_at is None else self.clock.monotonic() - self._pinged_at,
+            up_s=(self.clock.now() - self._started_at).total_seconds(),
+            sources=[(source.root, source.error) for source in self.sources],
+            sockets=self.loop.observer.socket_failures,
+            said=[*self._rotation.problems, *self.usage.problems],
+        )
+        return problems(ground, self.store.all(Pool))
 
     def _running(self) -> list[Root]:
         """The processes whose use is sampled."""
@@ -488,32 +430,13 @@ class Controller:
                     roots.append(Root(f"task/{record.id}", queue.instance(record), record.pid, queue.pool))
         return roots
 
-    def written_before(self, files: Sequence[LogFile], since_s: float) -> dict[str, int]:
-        """How many bytes of each were written before that moment, as far as is known."""
-        return self._rotation.index.skip([file.path for file in files], since_s)
-
     def logs(self, key: Key, previous: bool = False) -> list[LogFile]:
         """Where a worker's or a task's output stands."""
-        root = self._state / "logs"
-        if key.kind == "Task":
-            record = self.live_task(int(key.name)) or self.store.tasks.get(int(key.name))
-            if record is None:
-                raise NotFound(f"there is no task/{key.name}")
-            running = record.state is TaskState.RUNNING
-            attempt = record.claim if running else record.attempts
-            attempt = max(0, attempt - 1) if previous else attempt
-            paths = logs.parts(str(root / task_log(record.id, attempt))) if attempt else []
-            return [LogFile(path, running and not previous and path == paths[-1]) for path in paths]
-        worker = self.store.get(Worker, key.name)
-        if worker is None:
-            raise NotFound(f"there is no {key}")
-        instance = worker.status.instance
-        if previous:
-            uid, _, start = instance.partition(".")
-            instance = f"{uid}.{int(start or 0) - 1}"
-        paths = logs.parts(str(root / worker_log(instance))) if instance else []
-        running = worker.status.process is Process.UP and not previous
-        return [LogFile(path, running and path == paths[-1]) for path in paths]
+        return self._outputs.of(key, previous)
+
+    def written_before(self, files: Sequence[LogFile], since_s: float) -> dict[str, int]:
+        """How many bytes of each were written before that moment, as far as is known."""
+        return self._outputs.written_before(files, since_s)
 
 
 def _api() -> tuple[ModuleType, ModuleType]:

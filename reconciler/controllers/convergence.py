@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from reconciler.resources.pool import Pool
 from reconciler.resources.worker import Process, State, Worker
@@ -11,9 +12,17 @@ _SETTLED = {State.RUNNING, State.READY, State.BACKOFF, State.FAILED, State.COMPL
 _BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
 
 
-def settled(worker: Worker) -> bool:
-    """Whether it has got as far as it gets for now, well or ill."""
-    return worker.status.state in _SETTLED and worker.metadata.deleted_at is None
+def settled(worker: Worker, pool: Pool | None, now: datetime) -> bool:
+    """Whether it has got as far as it gets for now, well or ill. `pool`: its own."""
+    status = worker.status
+    if worker.metadata.deleted_at is not None:
+        return False
+    if pool is not None and status.process is Process.NONE:
+        if pool.metadata.stopped(now) is not None:
+            return True
+        if pool.spec.depends_on and status.state is State.PENDING:
+            return True  # when all others have settled, what it waits for does not come by itself
+    return status.state in _SETTLED
 
 
 def planned(pools: Iterable[Pool]) -> bool:

@@ -84,7 +84,7 @@ class Controller(Daemon):
         self._buffer: list[list[Any]] = []
         self._turn_at_us: int | None = None
         self._finish_code: int | None = None
-        self._turns, self._turns_since_us = 0, timeline.now_us
+        self._turned, self._turned_since_us = 0, timeline.now_us
         wire.to_controller = self._arrives
         wire.launcher_gone = self._launcher_is_gone
 
@@ -164,10 +164,10 @@ class Controller(Daemon):
             self._turn_in(left_us / 1e6)
             return
         self._turn_at_us = None
-        self._turns += 1
-        if self._turns_since_us + 1_000_000 < self._timeline.now_us:
-            self._turns, self._turns_since_us = 0, self._timeline.now_us
-        elif self._turns > TURNS_A_SECOND:
+        self._turned += 1
+        if self._turned_since_us + 1_000_000 < self._timeline.now_us:
+            self._turned, self._turned_since_us = 0, self._timeline.now_us
+        elif self._turned > TURNS_A_SECOND:
             raise Violation("I16: the loop turns without end, and nothing comes of it")
         try:
             if self._buffer:
