@@ -272,7 +272,7 @@ class Served:
     def client(self) -> Client:
         return Client(str(self.path))
 
-    def until(self, holds: Callable[[], bool], deadline_s: float = 10) -> None:
+    def until(self, holds: Callable[[], bool], deadline_s: float = 30) -> None:
         """Waits for a condition of the daemon."""
         end_s = time.monotonic() + deadline_s
         while not self.within(holds):

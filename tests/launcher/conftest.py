@@ -28,7 +28,7 @@ from reconciler.launcher import cgroups, containment
 from reconciler.launcher.protocol import Decoder, frame
 
 ENTRY = os.path.join(os.path.dirname(_launcher_package), "__main__.py")
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 STUB = """
 import array, os, socket, sys

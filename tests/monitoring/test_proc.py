@@ -41,7 +41,7 @@ def seen(one: Root, proc_: Proc | None = None, before: Look | None = None) -> Sa
     return sample(one, before, look, from_ms(0), TICKS_PER_S, PAGE_BYTES) if roots else None
 
 
-def until(condition: Callable[[], Any], deadline_s: float = 10.0) -> Any:
+def until(condition: Callable[[], Any], deadline_s: float = 30.0) -> Any:
     end = time.monotonic() + deadline_s
     while not (found := condition()):
         assert time.monotonic() < end, "not in time"

@@ -32,7 +32,7 @@ WORKERS = Path(__file__).resolve().parents[1] / "workers.py"
 ENDS = ("Succeeded", "Failed", "DeadLettered", "Cancelled", "Expired", "Unknown")
 
 
-def eventually(condition: Callable[[], Any], deadline_s: float = 10.0, what: str = "") -> Any:
+def eventually(condition: Callable[[], Any], deadline_s: float = 30.0, what: str = "") -> Any:
     """The first true value of `condition`; fails when there is none by the deadline.
 
     An AssertionError of the condition counts as not yet, and is shown when it stays.
@@ -117,7 +117,7 @@ class House:
         self.wait_said("ready: socket ", deadline_s)
         return Converged(*(int(number) for number in found.groups()))
 
-    def wait_said(self, pattern: str, deadline_s: float = 10.0) -> re.Match[str]:
+    def wait_said(self, pattern: str, deadline_s: float = 30.0) -> re.Match[str]:
         """Waits until the latest `up` has printed something that matches."""
 
         def look() -> re.Match[str] | None:
@@ -143,7 +143,7 @@ class House:
         assert self.process is not None
         return self.process.pid
 
-    def controller(self, deadline_s: float = 10.0) -> int:
+    def controller(self, deadline_s: float = 30.0) -> int:
         """The pid of the controller, once there is one."""
         return eventually(lambda: controller_of(self.launcher), deadline_s, "a controller")
 
@@ -165,7 +165,7 @@ class House:
         if pidfd is not None:
             assert _ended(pidfd, 10.0), "the controller did not end with its launcher"
 
-    def ended(self, deadline_s: float = 20.0) -> int:
+    def ended(self, deadline_s: float = 30.0) -> int:
         """Waits for the end of `up`; returns its exit code."""
         assert self.process is not None
         try:
@@ -326,13 +326,13 @@ class House:
             status, body = self.api("PUT", f"/api/v1/pools/{name}", wanted)
         assert status in (200, 201), (status, body)
 
-    def delete(self, pool: str, deadline_s: float = 15.0) -> None:
+    def delete(self, pool: str, deadline_s: float = 30.0) -> None:
         """Deletes a pool and waits until nothing of it is left."""
         status, body = self.api("DELETE", f"/api/v1/pools/{pool}")
         assert status in (200, 202, 404), (status, body)
         eventually(lambda: self.get("pools", pool) is None, deadline_s, f"pool {pool} to be gone")
 
-    def ready(self, pool: str, count: int, deadline_s: float = 15.0) -> dict[str, int]:
+    def ready(self, pool: str, count: int, deadline_s: float = 30.0) -> dict[str, int]:
         """Waits until so many workers of a pool are ready and none is too many; returns their pids."""
 
         def look() -> dict[str, int] | None:
@@ -346,7 +346,7 @@ class House:
         except AssertionError:
             raise AssertionError(f"{pool} has not {count} ready workers: {self.workers(pool)}") from None
 
-    def living(self, pool: str, count: int, deadline_s: float = 15.0) -> dict[str, int]:
+    def living(self, pool: str, count: int, deadline_s: float = 30.0) -> dict[str, int]:
         """As `ready`, and each worker has written into the ledger that it began; a worker is ready once it is executed."""
         pids = self.ready(pool, count, deadline_s)
         eventually(lambda: {line.pid for line in self.ledger("start")} >= {*pids.values()}, what=f"{pids} to begin")
@@ -373,7 +373,7 @@ class House:
         assert found is not None, f"task {id_} is lost"
         return dict(found["status"])
 
-    def task_ended(self, id_: str, deadline_s: float = 15.0) -> dict[str, Any]:
+    def task_ended(self, id_: str, deadline_s: float = 30.0) -> dict[str, Any]:
         """Waits for the end of a task; returns its status."""
 
         def look() -> dict[str, Any] | None:
@@ -398,7 +398,7 @@ class House:
                 lines.append(Line(words[0], words[1], words[2], int(words[3]), float(words[4])))
         return [line for line in lines if what in (None, line.what) and slot in (None, line.slot)]
 
-    def starts(self, slot: str, count: int, deadline_s: float = 15.0) -> list[Line]:
+    def starts(self, slot: str, count: int, deadline_s: float = 30.0) -> list[Line]:
         """Waits until a slot has been started so often; the first `count` starts."""
         eventually(lambda: len(self.ledger("start", slot)) >= count, deadline_s, f"{count} starts of {slot}")
         return self.ledger("start", slot)[:count]
@@ -440,7 +440,7 @@ class House:
 
     # --- the end ---
 
-    def down(self, deadline_s: float = 20.0) -> None:
+    def down(self, deadline_s: float = 30.0) -> None:
         """Stops everything gracefully by SIGTERM and expects exit 0."""
         self._see_cgroups()
         self.signal(signal.SIGTERM)

@@ -429,5 +429,5 @@ def test_fault_C32_many_changes_at_once_do_not_deafen_the_daemon(house: House) -
         return bool(found["metadata"]["labels"] == {"round": "second"})
 
     eventually(changed, 30)
-    assert slowest < 2.0, f"an answer took {slowest:.2f} s"
+    assert slowest < 5.0, f"an answer took {slowest:.2f} s"
     assert house.ready("pool-7", 1) == before
