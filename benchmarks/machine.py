@@ -119,6 +119,14 @@ def command_name(pid: int) -> str:
         return ""
 
 
+def argv(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def alive(pid: int) -> bool:
     """Whether the process is there and no zombie."""
     try:

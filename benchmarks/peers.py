@@ -2,8 +2,8 @@
 
     python benchmarks/peers.py        installs what is missing and says what there is
 
-supervisord and circus go into a virtual environment of their own, runit is unpacked from its Debian package beside it
-(~/.cache/reconciler-benchmarks); nothing outside of that directory changes. A peer that cannot be had is left out,
+supervisord and circus go into a virtual environment of their own, runit is unpacked from its Debian package beside it,
+PM2 comes from npm (~/.cache/reconciler-benchmarks); nothing outside of that directory changes. A peer that cannot be had is left out,
 with its reason.
 """
 
@@ -23,6 +23,8 @@ from subject import Subject, Tree
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reconciler-benchmarks"
 BIN = CACHE / "venv" / "bin"
+PM2 = CACHE / "pm2" / "node_modules" / ".bin" / "pm2"
+PM2_PACKAGE = "pm2@6.0.14"
 REQUIREMENTS = ("supervisor==4.3.0", "circus==0.19.0")
 
 
@@ -47,7 +49,7 @@ class Supervisord:
     name = "supervisord"
 
     def __init__(self) -> None:
-        _need_venv("supervisord")
+        need_venv("supervisord")
 
     def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
         config = directory / "supervisord.conf"
@@ -81,7 +83,7 @@ class Circus:
     name = "circus"
 
     def __init__(self) -> None:
-        _need_venv("circusd")
+        need_venv("circusd")
 
     def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
         config = directory / "circus.ini"
@@ -145,7 +147,7 @@ def available() -> tuple[list[Subject], dict[str, str]]:
     return found, left_out
 
 
-def _need_venv(program: str) -> None:
+def need_venv(program: str) -> None:
     """Makes the environment of the Python peers once. Raises Missing."""
     if (BIN / program).exists():
         return
@@ -153,6 +155,19 @@ def _need_venv(program: str) -> None:
     _run([str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS])
     if not (BIN / program).exists():
         raise Missing(f"{program} is not in what was installed")
+
+
+def need_pm2() -> None:
+    """Installs PM2 once, for the figures about its habits; 1,000 workers of it are not measured. Raises Missing."""
+    if PM2.exists():
+        return
+    if not shutil.which("npm"):
+        raise Missing("npm is not installed")
+    where = PM2.parents[2]
+    where.mkdir(parents=True, exist_ok=True)
+    _run(["npm", "install", "--prefix", str(where), "--no-audit", "--no-fund", "--silent", PM2_PACKAGE])
+    if not PM2.exists():
+        raise Missing("pm2 is not in what was installed")
 
 
 def _runit() -> Path:
@@ -186,5 +201,10 @@ if __name__ == "__main__":
     subjects, missing = available()
     for subject in subjects:
         print(f"{subject.name}: ready")
+    try:
+        need_pm2()
+        print("pm2: ready")
+    except Missing as error:
+        missing["pm2"] = str(error)
     for name, reason in missing.items():
         print(f"{name}: left out: {reason}")

@@ -34,7 +34,7 @@ class Product(Tree):
             directory,
             "launcher",
             helper="controller",
-            environment=_importable(),
+            environment=importable(),
             status_command=[*COMMAND, "get", "workers", "--state", str(self.state)],
         )
 
@@ -120,7 +120,7 @@ def _is_ready(client: Client) -> bool:
     return any((condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions)
 
 
-def _importable() -> dict[str, str]:
+def importable() -> dict[str, str]:
     """The daemon runs elsewhere: it must find the package that this process has found."""
     spec = importlib.util.find_spec("reconciler")
     assert spec is not None and spec.origin is not None, "imported above"

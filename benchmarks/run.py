@@ -34,6 +34,9 @@ MODULES = (
     "figure_f14_validate",
     "figure_f15_cli",
     "figure_f16_comeback",
+    "figure_m1_change",
+    "figure_m2_lock",
+    "figure_m3_secrets",
 )
 
 
