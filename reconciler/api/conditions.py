@@ -12,6 +12,7 @@ from reconciler.errors import Invalid
 from reconciler.resources.meta import Object, Status
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
+from reconciler.resources.scheduling import SchedulingPolicy
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import State, Worker
 from reconciler.store.base import TaskRecord
@@ -42,7 +43,7 @@ def of_object(obj: Object, wanted: str) -> Answer:
         return _pool(obj, wanted)
     if isinstance(obj, Worker):
         return _worker(obj, wanted)
-    if isinstance(obj, RestartPolicy) and wanted == "ready":
+    if isinstance(obj, RestartPolicy | SchedulingPolicy) and wanted == "ready":
         return Answer.YES if obj.status.observed_generation == obj.metadata.generation else Answer.NOT_YET
     raise Invalid(f"{obj.key} has no condition to wait for", "wait for a pool, a worker or a task")
 

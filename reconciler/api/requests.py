@@ -16,7 +16,7 @@ from reconciler.loading.problem import Problem
 from reconciler.loading.render import load
 from reconciler.loading.validate import LoadResult
 from reconciler.loading.variant import Variant, Wanted, trees
-from reconciler.resources.kinds import WRITABLE, find_kind
+from reconciler.resources.kinds import ALL, WRITABLE, find_kind
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import duration_s
@@ -113,7 +113,7 @@ def kind_of(request: Request) -> str:
     word = request.path_params["kind"]
     kind = find_kind(word)
     if kind is None:
-        raise NotFound(f"there is no kind {word!r}", "pools, workers, tasks, restartpolicies, revisions")
+        raise NotFound(f"there is no kind {word!r}", ", ".join(model.plural for model in ALL.values()))
     return kind
 
 

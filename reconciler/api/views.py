@@ -47,6 +47,8 @@ def task(record: TaskRecord) -> str:
         parts.append(f'"startedAt":"{moment(record.started_ms)}"')
     if record.finished_ms:
         parts.append(f'"finishedAt":"{moment(record.finished_ms)}"')
+    if record.result is not None:
+        parts.append(f'"result":{record.result}')
     if record.due_ms and record.state in _WAITING:
         parts.append(f'"nextAttemptAt":"{moment(record.due_ms)}"')
     return (
@@ -61,7 +63,7 @@ def _spec(record: TaskRecord) -> str:
     assert record.spec is not None
     timeout = f'"timeout":"{format_duration(record.timeout_ms / 1000)}",' if record.timeout_ms else ""
     on_unknown = "Fail" if record.on_unknown_fail else "Retry"
-    return f'{record.spec[:-1]},{timeout}"maxAttempts":{record.max_attempts},"onUnknown":"{on_unknown}"}}'
+    return f'{record.spec[:-1]},"priority":{record.priority},{timeout}"maxAttempts":{record.max_attempts},"onUnknown":"{on_unknown}"}}'
 
 
 def tasks(records: Iterable[TaskRecord]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -105,11 +106,15 @@ def _task(task: dict[str, Any]) -> list[str]:
         task["metadata"]["name"],
         spec["pool"],
         status["state"],
+        str(spec.get("priority", "-")),
         f"{status['attempts']}/{spec['maxAttempts']}" if "maxAttempts" in spec else str(status["attempts"]),
         ended(status) if {"exitCode", "signal", "reason"} & status.keys() else "-",
         age(status["submittedAt"]),
         status.get("worker", "-"),
         status.get("reason", "-"),
+        spec.get("tenant", "-"),
+        spec.get("key", "-"),
+        until(spec["deadline"]) if "deadline" in spec and "finishedAt" not in status else spec.get("deadline", "-"),
         command(spec["command"]),
     ]
 
@@ -129,6 +134,19 @@ def _restartpolicy(policy: dict[str, Any]) -> list[str]:
         f"{spec['backoff']['initial']}..{spec['backoff']['max']}",
         str(len(spec["rules"])),
         age(metadata.get("createdAt")),
+        f"{source['path']}:{source['line']}" if source else "-",
+    ]
+
+
+def _schedulingpolicy(policy: dict[str, Any]) -> list[str]:
+    spec, metadata = policy["spec"], policy["metadata"]
+    source = metadata.get("source")
+    options = {name: value for name, value in spec.items() if name != "type" and value not in ({}, [])}
+    return [
+        metadata["name"],
+        spec["type"],
+        age(metadata.get("createdAt")),
+        json.dumps(options, ensure_ascii=False).replace('"', "").strip("{}") or "-",
         f"{source['path']}:{source['line']}" if source else "-",
     ]
 
@@ -162,12 +180,17 @@ _KINDS: dict[str, tuple[list[str], list[str], Any]] = {
         ["INSTANCE", "UP", "LAST EXIT"],
         _worker,
     ),
-    "Task": (["NAME", "POOL", "STATE", "ATTEMPTS", "EXIT", "AGE"], ["WORKER", "REASON", "COMMAND"], _task),
+    "Task": (
+        ["NAME", "POOL", "STATE", "PRIORITY", "ATTEMPTS", "EXIT", "AGE"],
+        ["WORKER", "REASON", "TENANT", "KEY", "DEADLINE", "COMMAND"],
+        _task,
+    ),
     "RestartPolicy": (
         ["NAME", "POLICY", "MAX RESTARTS", "BACKOFF", "RULES", "AGE"],
         ["SOURCE"],
         _restartpolicy,
     ),
+    "SchedulingPolicy": (["NAME", "TYPE", "AGE"], ["OPTIONS", "SOURCE"], _schedulingpolicy),
     "Revision": (["NAME", "POOL", "NUMBER", "AGE"], [], _revision),
     "Source": (["NAME", "STATE", "APPLIED", "PATH"], ["ERROR"], _source),
     "Event": (["LAST SEEN", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"], [], _event),

@@ -21,6 +21,13 @@ from reconciler.errors import Invalid, ReconcilerError
 @click.argument("command", nargs=-1, metavar="[-- COMMAND [ARG]...]")
 @click.option("--pool", metavar="NAME", help="Where it runs; without it the only pool that takes tasks.")
 @click.option("--from", "from_", metavar="FILE", help="One task a line as JSON; - is standard input.")
+@click.option("--priority", type=click.IntRange(0, 255), help="From 200 on urgent, below 100 for idle hours. [100]")
+@click.option("--tenant", metavar="NAME", help="Whom it is for: a FairShare policy divides between tenants.")
+@click.option("--key", metavar="KEY", help="What it is about: tasks of one key meet one worker.")
+@click.option("--delay", metavar="DURATION", help="It does not begin before that.")
+@click.option(
+    "--deadline", metavar="DURATION|TIME", help="From then on it is of no use: it ends Expired, begun or not."
+)
 @click.option("--idempotency-key", metavar="KEY", help="The same key and content again: the same task.")
 @click.option("--timeout", metavar="DURATION", help="Longest running time of one try.")
 @click.option("--max-attempts", type=click.IntRange(1), help="Tries in all.")
@@ -36,6 +43,11 @@ def submit_command(
     command: Sequence[str],
     pool: str | None,
     from_: str | None,
+    priority: int | None,
+    tenant: str | None,
+    key: str | None,
+    delay: str | None,
+    deadline: str | None,
     idempotency_key: str | None,
     timeout: str | None,
     max_attempts: int | None,
@@ -50,21 +62,28 @@ def submit_command(
 
     \b
     reconciler submit --pool batch -- python3 train.py
+    reconciler submit --pool batch --priority 200 --deadline 10m -- ./urgent.sh
     reconciler submit --pool batch --from tasks.jsonl
     """
+    seconds(delay, "--delay")
+    chosen_fields = {
+        "priority": priority, "tenant": tenant, "key": key, "delay": delay, "deadline": deadline,
+        "maxAttempts": max_attempts,
+    }  # fmt: skip
+    fields = {name: value for name, value in chosen_fields.items() if value is not None}
     if (from_ is None) == (not command):
         raise click.UsageError("submit takes either -- COMMAND or --from FILE")
     with connect(state) as client:
         chosen = pool_name(pool) if pool else only_pool(client)
         if from_ is not None:
-            if any((idempotency_key, timeout, max_attempts, env, payload, wait)):
+            if fields or any((idempotency_key, timeout, env, payload, wait)):
                 raise click.UsageError("--from: each line says this for itself")
             count = _submit_file(client, chosen, from_, None if quiet else form)
             if not quiet and form is None:
                 click.echo(count)
             return 0
         wanted = _submission(command, env, payload, idempotency_key, timeout)
-        task = client.submit(chosen, wanted | ({"maxAttempts": max_attempts} if max_attempts else {}))
+        task = client.submit(chosen, wanted | fields)
         if not quiet and not (wait and form == "json"):
             click.echo(json.dumps(task, ensure_ascii=False) if form == "json" else f"task/{task['metadata']['name']}")
         if not wait:

@@ -57,6 +57,19 @@ class Queue(Protocol):
         """When the first delayed or retrying task becomes ready."""
         ...
 
+    def expired(self, now_ms: int, limit: int) -> Sequence[int]:
+        """Ids of waiting tasks that can no longer meet their deadline."""
+        ...
+
+    def unwanted(self, now_ms: int) -> Sequence[int]:
+        """Claimed tasks that have not begun and should not: too late, or others have to go before them; each once."""
+        ...
+
+    @property
+    def next_late_ms(self) -> int | None:
+        """When the first task that has not begun can no longer meet its deadline."""
+        ...
+
     def overdue(self, now_ms: int) -> Sequence[Overdue]:
         """Running tasks to be ended now: past their timeout, or cancelled; each once a step."""
         ...
@@ -203,6 +216,22 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """These waiting tasks end: their deadline cannot be met any longer."""
+
+    pool: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The launcher is asked to give back these claimed tasks, if they have not begun."""
+
+    pool: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EndTask:
     """A running task is signalled (its group) or killed (its tree)."""
 
@@ -239,6 +268,8 @@ Action = (
     | Cleanup
     | Lane
     | Dispatch
+    | Expire
+    | Recall
     | EndTask
     | Charge
     | Record

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from reconciler.errors import Conflict, NotFound, QueueFull, Refused, Unavailable
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.pool import OnUnknown, Pool, Tasks
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
+from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.store.base import TaskRecord
 
 
@@ -97,23 +100,60 @@ def _record(pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> 
                 f"a payload of {len(payload)} bytes, more than the {MAX_ARGUMENT_BYTES} that one variable can hold",
                 "pass a file's name instead",
             )
+    due_ms, deadline_ms = _moments(submission, now_ms)
+    more: dict[str, Any] = {
+        name: value for name, value in (("tenant", submission.tenant), ("key", submission.key)) if value is not None
+    }
+    if due_ms:
+        more["notBefore"] = format_moment(from_ms(due_ms))
+    if deadline_ms:
+        more["deadline"] = format_moment(from_ms(deadline_ms))
     timeout_s = submission.timeout_s if submission.timeout_s is not None else defaults.timeout_s
     on_unknown = submission.on_unknown or defaults.on_unknown
     record = TaskRecord(
         id=0,
         pool=pool,
-        state=TaskState.PENDING,
+        state=TaskState.DELAYED if due_ms else TaskState.PENDING,
         submitted_ms=now_ms,
         max_attempts=submission.max_attempts or defaults.retry.max_attempts,
-        spec=text,
+        spec=_text({**spec, **more}) if more else text,
         timeout_ms=round(timeout_s * 1000) if timeout_s is not None else 0,
         on_unknown_fail=on_unknown is OnUnknown.FAIL,
+        priority=submission.priority,
+        tenant=submission.tenant and sys.intern(submission.tenant),
+        key=submission.key,
+        deadline_ms=deadline_ms,
+        due_ms=due_ms,
     )
     if submission.idempotency_key is not None:
         record.idempotency_key = submission.idempotency_key
-        asked = [text, submission.timeout_s, submission.max_attempts, submission.on_unknown]
+        asked: list[Any] = [text, submission.timeout_s, submission.max_attempts, submission.on_unknown]
+        also = submission.model_fields_set & _SINCE_THEN
+        if also:  # a task without them has the digest that it had before there were any
+            asked.append(submission.model_dump(mode="json", include=also))
         record.digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     return record
 
+
+def _moments(submission: Submission, now_ms: int) -> tuple[int, int]:
+    """(not before, deadline); 0: none. Raises Refused for what can never be met."""
+    if submission.delay_s is not None and submission.not_before is not None:
+        raise Refused("a task has delay or notBefore, not both", "leave one of them out")
+    due_ms = to_ms(submission.not_before) if submission.not_before is not None else 0
+    if submission.delay_s:
+        due_ms = now_ms + round(submission.delay_s * 1000)
+    due_ms = due_ms if due_ms > now_ms else 0
+    wanted = submission.deadline
+    if wanted is None:
+        return due_ms, 0
+    deadline_ms = to_ms(wanted) if isinstance(wanted, datetime) else now_ms + round(wanted * 1000)
+    if deadline_ms <= now_ms:
+        raise Refused(f"the deadline {format_moment(from_ms(deadline_ms))} is past", "give it a later one")
+    if deadline_ms <= due_ms:
+        raise Refused("the deadline is not after the moment before which it must not begin", "give it a later one")
+    return due_ms, deadline_ms
+
+
+_SINCE_THEN = frozenset({"priority", "tenant", "key", "delay_s", "not_before", "deadline"})
 
 _text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode

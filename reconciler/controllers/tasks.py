@@ -1,6 +1,8 @@
 """Hands a pool's waiting tasks to its slots, ends those that have to end, and says what an end means.
 
     ready ids --Dispatch--> claimed: so many as slots, and some ahead, wait or run in the launcher
+    unwanted  --Recall----> back from the launcher: something more urgent came, or it is too late for its deadline
+    too late  --Expire----> Expired
     overdue   --EndTask---> the stop signal, after the grace the kill
     ended     --after_exit> Succeeded | Retrying | Failed | DeadLettered | Cancelled | Unknown
 
@@ -11,10 +13,11 @@ Wakes:   on a submission or an end, when a waiting task becomes due, when a runn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from reconciler.controllers.base import Action, Dispatch, EndTask, Mode, Plan, Queue, World
+from reconciler.controllers.base import Action, Dispatch, EndTask, Expire, Mode, Plan, Queue, Recall, Record, World
 from reconciler.policies import backoff, fault
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Key
@@ -32,23 +35,40 @@ AHEAD_MS = 40
 many, and one of long tasks keeps the order of those that wait open."""
 
 
+EXPIRE_AT_ONCE = 1000
+"""More tasks that are too late wait for the next turn."""
+
+
 def plan(key: Key, world: World, now: datetime) -> Plan:
     """What the queue of the pool `key.name` hands on and ends now."""
     pool = world.get(Pool, key.name)
     queue = world.queue(key.name)
     now_ms = to_ms(now)
     actions: list[Action] = _ends(key.name, pool, queue, now_ms)
-    wake_ms = [queue.next_deadline_ms]
+    wake_ms = [queue.next_deadline_ms, queue.next_late_ms]
+    if expired := queue.expired(now_ms, EXPIRE_AT_ONCE):
+        actions += _expire(key.name, expired, now)
+        wake_ms.append(now_ms if len(expired) == EXPIRE_AT_ONCE else None)
+    if unwanted := queue.unwanted(now_ms):
+        actions.append(Recall(key.name, tuple(unwanted)))
 
     room = _room(pool, queue, now_ms) if world.mode is Mode.RUNNING else 0
     if room > 0:
-        ids = tuple(queue.ready(room, now_ms))
+        ids = tuple(queue.ready(room + len(expired), now_ms))
+        if expired:
+            ids = tuple(task_id for task_id in ids if task_id not in set(expired))[:room]
         if ids:
             actions.append(Dispatch(key.name, ids))
         if len(ids) < room:
             wake_ms.append(queue.next_due_ms)  # with no room left an end wakes it, not the time
     moments = [ms for ms in wake_ms if ms is not None]
     return Plan(tuple(actions), from_ms(min(moments)) if moments else None)
+
+
+def _expire(name: str, ids: Sequence[int], now: datetime) -> list[Action]:
+    message = "a task did not begin in time for its deadline: Expired"
+    said = event(Key("Pool", name), Reason.START_DEADLINE_EXCEEDED, message, now, warning=True)
+    return [Expire(name, tuple(ids)), Record(said)]
 
 
 def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Action]:
@@ -96,6 +116,8 @@ def after_exit(record: TaskRecord, exit: EndedTry, retry: Retry, now_ms: int) ->
         return Verdict(TaskState.SUCCEEDED, 0, exit.reason, exit.message)
 
     message = exit.message or _words(exit)
+    if exit.reason is Reason.DEADLINE_EXCEEDED:
+        return Verdict(TaskState.EXPIRED, 0, exit.reason, message)
     if record.on_unknown_fail and exit.reason in (Reason.EXIT_UNKNOWN, Reason.HOST_REBOOTED):
         return Verdict(TaskState.UNKNOWN, 0, exit.reason, message)
     tries = max(record.attempts, record.claim)
@@ -122,6 +144,7 @@ def _words(exit: EndedTry) -> str:
         return how
     words = {
         Reason.TIMED_OUT: "it ran longer than its timeout",
+        Reason.DEADLINE_EXCEEDED: "its deadline passed while it ran",
         Reason.EXIT_UNKNOWN: "nobody saw how it ended",
         Reason.HOST_REBOOTED: "the host was rebooted while it ran",
     }

@@ -124,7 +124,8 @@ class Children:
         except PermissionError as error:
             complain(f"{child.key}: its process group could not be killed: {error}")
         self._unwatch(child)
-        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        _, _, used = os.wait4(child.pid, 0)
+        child.exit["cpu_ms"] = round((used.ru_utime + used.ru_stime) * 1000)  # told, and not worth another record
         os.close(child.pidfd)
         child.pidfd = -1
         del self.pids[child.pid]

@@ -128,6 +128,8 @@ class Exit(TypedDict, total=False):
     at_ms: int
     started_ms: int
     slot: int
+    cpu_ms: int
+    """CPU time it used with the children it waited for; absent when nobody could see."""
     log_bytes: int
     """Size of its log when it ended; 0: the file has been removed."""
     oom: int

@@ -252,6 +252,8 @@ def _words(
             return "type", f"expected {expected}, got {got}", _mend(document, path, expected, value)
         case "greater_than_equal":
             return "range", f"expected at least {context['ge']:g}, got {got}", ""
+        case "greater_than":
+            return "range", f"expected more than {context['gt']:g}, got {got}", ""
         case "less_than_equal":
             return "range", f"expected at most {context['le']:g}, got {got}", ""
         case "finite_number":

@@ -72,6 +72,16 @@ ENDS: dict[Reason, Fault | None] = {
         "the host was started anew while it ran",
         "nothing of it: it counts for no limit",
     ),
+    Reason.DEADLINE_EXCEEDED: Fault(
+        FaultType.EXECUTION_TIMED_OUT,
+        "its deadline passed while it ran, and it was ended",
+        "submit it earlier, or with a later deadline",
+    ),
+    Reason.START_DEADLINE_EXCEEDED: Fault(
+        FaultType.RESOURCES_EXHAUSTED,
+        "it did not begin in time for its deadline",
+        "give the pool more slots, or the task a later deadline",
+    ),
     Reason.STOPPED: None,
 }
 """Every reason an end can have; None: that is no fault."""

@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from reconciler.resources import limits
+from reconciler.resources import limits, scheduling
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, OnChange, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Notify, Probe
 from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
+from reconciler.resources.scheduling import SchedulingPolicy, SchedulingPolicySpec
 from reconciler.resources.units import format_duration, shown
 from reconciler.resources.worker import Reason
 
@@ -67,6 +68,8 @@ def findings(obj: Object) -> list[Finding]:
             return list(_pool(obj))
         case RestartPolicy():
             return list(_restart(("spec",), obj.spec))
+        case SchedulingPolicy():
+            return list(_scheduling(("spec",), obj.spec))
         case _:
             return []
 
@@ -78,6 +81,9 @@ def references(obj: Object) -> list[tuple[FieldPath, Key]]:
     found: list[tuple[FieldPath, Key]] = []
     if obj.spec.restart.ref is not None:
         found.append((("spec", "restart", "ref"), Key("RestartPolicy", obj.spec.restart.ref)))
+    if obj.spec.tasks is not None and obj.spec.tasks.scheduling.ref is not None:
+        key = Key("SchedulingPolicy", obj.spec.tasks.scheduling.ref)
+        found.append((("spec", "tasks", "scheduling", "ref"), key))
     for index, dependency in enumerate(obj.spec.depends_on):
         found.append((("spec", "dependsOn", index, "name"), Key(dependency.kind, dependency.name)))
     return found
@@ -130,6 +136,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _restart(("spec", "restart"), spec.restart)
     if spec.tasks is not None:
         yield from _backoff(("spec", "tasks", "retry", "backoff"), spec.tasks.retry.backoff)
+        yield from _scheduling(("spec", "tasks", "scheduling"), spec.tasks.scheduling)
 
 
 def _as_written(model: Model, fields: Iterable[str]) -> str:
@@ -139,6 +146,11 @@ def _as_written(model: Model, fields: Iterable[str]) -> str:
 def _backoff(path: FieldPath, backoff: Backoff) -> Iterator[Finding]:
     if backoff.max_s < backoff.initial_s:
         yield Finding("range", path, "max is less than initial", "raise max, or lower initial")
+
+
+def _scheduling(path: FieldPath, spec: SchedulingPolicySpec) -> Iterator[Finding]:
+    for rule, field, message, help in scheduling.findings(spec):
+        yield Finding(rule, (*path, *field), message, help)
 
 
 def _restart(path: FieldPath, spec: RestartPolicySpec) -> Iterator[Finding]:

@@ -6,11 +6,14 @@ from reconciler.resources.meta import Object
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
 from reconciler.resources.revision import Revision
+from reconciler.resources.scheduling import SchedulingPolicy
 from reconciler.resources.source import Source
 from reconciler.resources.task import Task
 from reconciler.resources.worker import Worker
 
-STORED: dict[str, type[Object]] = {model.__name__: model for model in (Pool, RestartPolicy, Worker, Revision, Source)}
+STORED: dict[str, type[Object]] = {
+    model.__name__: model for model in (Pool, RestartPolicy, SchedulingPolicy, Worker, Revision, Source)
+}
 """Kinds the store keeps as objects."""
 
 ALL: dict[str, type[Object]] = {**STORED, "Task": Task}

@@ -18,6 +18,7 @@ from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
 from reconciler.resources.probe import Exec, Probes
 from reconciler.resources.restart import Backoff, Restart, RestartBudget
+from reconciler.resources.scheduling import Scheduling
 from reconciler.resources.units import Duration, Signal, Size, Umask
 
 MAX_REPLICAS = 10_000
@@ -171,12 +172,6 @@ class Retry(Model):
     )
 
 
-class Scheduling(Model):
-    """Which task goes next."""
-
-    type: Literal["FIFO"] = Field(default="FIFO", description="FIFO: in the order of submission.")
-
-
 class Tasks(Model):
     """Makes the pool's replicas slots for submitted tasks."""
 
@@ -186,7 +181,9 @@ class Tasks(Model):
         description="PerTask: the command comes with the task.",
         json_schema_extra=changes(Change.TEMPLATE),
     )
-    scheduling: Scheduling = Field(default=Scheduling(), description="Which task goes next.")
+    scheduling: Scheduling = Field(
+        default=Scheduling(), description="Which task goes next: {ref: NAME}, or a policy.", json_schema_extra=_LIVE
+    )
     timeout_s: Duration | None = Field(default=None, description="Longest running time of one try; absent: no limit.")
     retry: Retry = Field(default=Retry(), description="How failed tries are repeated.")
     on_unknown: OnUnknown = Field(

@@ -7,18 +7,38 @@ Delayed       |------> Failed | DeadLettered | Cancelled | Expired | Unknown    
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.meta import Metadata, Model, Object
 from reconciler.resources.pool import OnUnknown
-from reconciler.resources.units import Duration, Moment
+from reconciler.resources.scheduling import DEFAULT_PRIORITY, MAX_PRIORITY, Tenant
+from reconciler.resources.units import Duration, Moment, duration_s, moment, shown
 from reconciler.resources.worker import Reason
 
 MAX_PAYLOAD_BYTES = 256 << 10
+
+LONGEST_DELAY_S = 10 * 365 * 86400.0
+
+
+def when(value: Any) -> float | datetime:
+    """A moment, or how long from now: `2026-11-23T18:10:00Z` or `10m`. Raises ValueError."""
+    if isinstance(value, datetime | float):
+        return value
+    if isinstance(value, str) and "T" in value:
+        return moment(value)
+    try:
+        return duration_s(value)
+    except ValueError:
+        raise ValueError(f"expected 10m from now, or 2026-11-23T18:10:00Z, got {shown(value)}") from None
+
+
+When = Annotated[float | datetime, PlainValidator(when), WithJsonSchema({"type": "string", "examples": ["10m"]})]
+"""Seconds from the submission, or a moment."""
 
 Argument = Annotated[str, Field(max_length=MAX_ARGUMENT_BYTES, pattern=r"^[^\x00]*$")]
 
@@ -64,6 +84,19 @@ class Submission(Model):
     idempotency_key: str | None = Field(
         default=None, min_length=1, max_length=255, description="The same key and content: the same task."
     )
+    priority: int = Field(
+        default=DEFAULT_PRIORITY,
+        ge=0,
+        le=MAX_PRIORITY,
+        description="200 and more: urgent; below 100: when nothing else waits. For pools that schedule by Priority.",
+    )
+    tenant: Tenant | None = Field(default=None, description="Whom it is for: FairShare divides between tenants.")
+    key: Tenant | None = Field(default=None, description="What it is about: tasks of one key meet one worker.")
+    delay_s: Duration | None = Field(default=None, description="It does not begin before this time has passed.")
+    not_before: Moment | None = Field(default=None, description="It does not begin before this moment.")
+    deadline: When | None = Field(
+        default=None, description="A moment, or a time from now: then it ends Expired, begun or not."
+    )
     timeout_s: Duration | None = Field(default=None, description="Longest running time of one try.")
     max_attempts: int | None = Field(default=None, ge=1, le=1000, description="Tries in all; absent: the pool's.")
     on_unknown: OnUnknown | None = Field(default=None, strict=False, description="Absent: the pool's.")
@@ -76,6 +109,11 @@ class TaskSpec(Model):
     command: list[str]
     env: dict[str, str] = {}
     payload: Any = None
+    priority: int = DEFAULT_PRIORITY
+    tenant: str | None = None
+    key: str | None = None
+    not_before: Moment | None = None
+    deadline: Moment | None = None
     idempotency_key: str | None = None
     timeout_s: Duration | None = None
     max_attempts: int

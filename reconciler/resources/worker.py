@@ -59,6 +59,10 @@ class Reason(StrEnum):
     START_FAILED = "StartFailed"
     EXIT_UNKNOWN = "ExitUnknown"
     HOST_REBOOTED = "HostRebooted"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    """A task's deadline passed while it ran."""
+    START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
+    """A task did not begin in time for its deadline."""
 
 
 class FaultType(StrEnum):

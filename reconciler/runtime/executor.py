@@ -21,8 +21,10 @@ from reconciler.controllers.base import (
     Delete,
     Dispatch,
     EndTask,
+    Expire,
     Lane,
     Overdue,
+    Recall,
     Record,
     Remove,
     SetSpec,
@@ -131,6 +133,13 @@ class Executor:
                 self._lane(pool, slots, template_hash, world, now)
             case Dispatch(pool=pool, ids=ids):
                 self._dispatch(pool, ids, now)
+            case Expire(pool=pool, ids=ids):
+                for task_id in ids:
+                    self._queues.of(pool).expire(task_id, to_ms(now))
+            case Recall(pool=pool, ids=ids):
+                for task_id in ids:
+                    self._queues.of(pool).recalled(task_id)
+                self.signals.append(["recall", [task_key(task_id) for task_id in ids]])
             case EndTask(pool=pool, id=task_id, instance=instance, signal=name, tree=tree):
                 self._signal(task_key(task_id), instance, name, tree)
                 self._queues.of(pool).step_done(Overdue(task_id, instance, tree), to_ms(now))

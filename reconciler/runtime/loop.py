@@ -21,6 +21,7 @@ from reconciler.clock import Clock
 from reconciler.controllers import dependencies
 from reconciler.controllers import pool as pool_controller
 from reconciler.controllers import restartpolicy as restartpolicy_controller
+from reconciler.controllers import schedulingpolicy as schedulingpolicy_controller
 from reconciler.controllers import tasks as tasks_controller
 from reconciler.controllers import worker as worker_controller
 from reconciler.controllers.base import Lane, Mode, Plan, World
@@ -31,6 +32,7 @@ from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
+from reconciler.resources.scheduling import SchedulingPolicy
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker
@@ -69,6 +71,7 @@ ANSWER_APART_S = 0.002
 CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
     "Pool": pool_controller.plan,
     "RestartPolicy": restartpolicy_controller.plan,
+    "SchedulingPolicy": schedulingpolicy_controller.plan,
     "Worker": worker_controller.plan,
     "Queue": tasks_controller.plan,
 }
@@ -88,6 +91,8 @@ class Loop:
         self.work = WorkQueue()
         self.budgets = Budgets(store, clock.now())
         self.world = StoreWorld(store, self.queues, self.budgets)
+        for pool in store.all(Pool):
+            self._order_queue(pool)
         self.observer = Observer(store, self.queues, self._tasks_changed)
         self.executor = Executor(store, self.queues, self.observer, link, host, self.budgets)
         self.degraded = ""
@@ -306,6 +311,7 @@ class Loop:
             if not spec_changed and not deleted and not asked:
                 return
             self.world.pools_changed()
+            self._order_queue(changed)
             self.work.add(changed.key)
             self.work.add(Key("Queue", changed.name))
             if deleted and (old is None or old.metadata.deleted_at is None):
@@ -317,6 +323,17 @@ class Loop:
                 for pool in self.store.all(Pool):
                     if pool.spec.restart.ref == changed.name:
                         self._plan_workers(pool)
+
+        elif isinstance(changed, SchedulingPolicy):
+            self.work.add(changed.key)
+            for pool in self.store.all(Pool):
+                if pool.spec.tasks is not None and pool.spec.tasks.scheduling.ref == changed.name:
+                    self._order_queue(pool)
+                    self.work.add(Key("Queue", pool.name))
+
+    def _order_queue(self, pool: Pool) -> None:
+        if pool.spec.tasks is not None:
+            self.queues.of(pool.name).order_by(schedulingpolicy_controller.of_pool(pool, self.world))
 
     def _plan_workers(self, pool: Pool) -> None:
         for worker in self.store.owned_by(pool.key, Worker):
@@ -342,6 +359,8 @@ class Loop:
     def _plan_everything(self) -> None:
         for policy in self.store.all(RestartPolicy):
             self.work.add(policy.key)
+        for named in self.store.all(SchedulingPolicy):
+            self.work.add(named.key)
         for pool in self.store.all(Pool):
             self.work.add(pool.key)
             self.work.add(Key("Queue", pool.name))

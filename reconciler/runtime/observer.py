@@ -213,10 +213,11 @@ class Observer:
         if "failed" in exit_:
             ended = ended._replace(message=self._why_no_task(record, exit_["failed"]))
         elif record.id in queue.overran:
-            ended = ended._replace(reason=Reason.TIMED_OUT)
+            ended = ended._replace(reason=queue.overran[record.id])
         pool = self._store.get(Pool, record.pool)
         retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
         over = record.state.ended
+        queue.charge(record, exit_.get("cpu_ms", 0), max(0, at_ms - record.started_ms))
         verdict = after_exit(record, ended, retry, at_ms)
         said = None if over else fault_event(record, ended, verdict, self._now)
         if said is not None:

@@ -3,8 +3,8 @@
     submitted -> waiting -> claimed (durable; the launcher has it) -> running -> ended
                     ^------------ back (never began) / due again (retry)
 
-A plan sees `ready`, `claimed`, `overdue`; only the executor and the observer change anything. Order of submission is the
-order of ids: a task that comes back takes its old place.
+A plan sees `ready`, `claimed`, `overdue`, `expired`, `unwanted`; only the executor and the observer change anything. Who is
+next is the pool's policy to say (policies/ordering); a task that comes back takes its old place.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from reconciler.controllers.base import Overdue
+from reconciler.policies.ordering.base import Ordering
+from reconciler.policies.ordering.choose import ordering_of
 from reconciler.policies.ordering.fifo import Fifo
+from reconciler.resources.scheduling import SchedulingPolicySpec
 from reconciler.resources.task import TaskState
+from reconciler.resources.worker import Reason
 from reconciler.store.base import TaskRecord, Tasks
 
 ENDS_REMEMBERED = 64
+
+SWEEP_AT = 256
+"""So many moments that no longer count are not worth a sweep."""
 
 
 class TaskQueue:
@@ -29,11 +37,16 @@ class TaskQueue:
         self.live: dict[int, TaskRecord] = {}
         self.grace_ms = 30_000
         """Between the stop signal and the kill of a task that has to end."""
-        self.overran: set[int] = set()
-        """Running tasks that were told to end because of their timeout."""
+        self.overran: dict[int, Reason] = {}
+        """Running tasks that were told to end because of their timeout or deadline, and which it was."""
         self._tasks = tasks
         self._store_id = store_id
-        self._order = Fifo()
+        self.policy = SchedulingPolicySpec()
+        self._order: Ordering = Fifo()
+        self._ahead: dict[int, None] = {}  # claimed and not begun, as far as is known
+        self._recalled: set[int] = set()
+        self._deadlines: list[tuple[int, int]] = []  # of what has not begun
+        self._late: dict[int, None] = {}
         self._delayed: list[tuple[int, int]] = []
         self._ends: list[tuple[int, int, int, bool]] = []  # at, id, attempt, kill
         self._claimed = 0
@@ -41,11 +54,25 @@ class TaskQueue:
         self._running: dict[int, TaskRecord] = {}
         self._ends_seen: deque[int] = deque(maxlen=ENDS_REMEMBERED)
 
+    def order_by(self, policy: SchedulingPolicySpec) -> None:
+        """From here on this policy says who is next; what waits stays."""
+        if policy == self.policy:
+            return
+        self.policy = policy
+        order = ordering_of(policy, self.live)
+        for task_id in sorted(self._order):
+            order.add(task_id)
+        self._order = order
+        self._late.clear()
+        self._deadlines = [(r.deadline_ms, r.id) for r in self.live.values() if r.deadline_ms and order.expires]
+        heapq.heapify(self._deadlines)
+
     def load(self, record: TaskRecord) -> None:
         """A task from an earlier life of the controller; claims are settled by what the launcher says."""
         self.live[record.id] = record
         if record.claim:
             self._claimed += 1
+            self._ahead[record.id] = None
         else:
             self._waiting += 1
             self._line_up(record)
@@ -72,8 +99,9 @@ class TaskQueue:
         record.due_ms = 0
         self._claimed += 1
         self._waiting -= 1
+        self._ahead[task_id] = None
         self._tasks.stage(record)
-        self._order.discard(task_id)
+        self._order.take(task_id)
         return record
 
     def give_back(self, record: TaskRecord) -> None:
@@ -81,7 +109,10 @@ class TaskQueue:
         record.claim = 0
         self._claimed -= 1
         self._waiting += 1
-        self._order.add(record.id)
+        self._ahead.pop(record.id, None)
+        self._recalled.discard(record.id)
+        self._order.put_back(record.id)
+        self._watch_deadline(record)
         if record.cancelling:
             self.end(record, TaskState.CANCELLED, 0)
         else:
@@ -90,17 +121,28 @@ class TaskQueue:
     def began(self, record: TaskRecord, pid: int, slot: int, started_ms: int) -> None:
         """The launcher has started it. Memory only: after a crash the launcher says so again."""
         self._running[record.id] = record
+        self._ahead.pop(record.id, None)
+        self._recalled.discard(record.id)
         record.state = TaskState.RUNNING
         record.attempts = record.claim
         record.pid, record.slot, record.started_ms = pid, slot, started_ms
+        if self._late:
+            self._late.pop(record.id, None)
         if record.cancelling:
-            heapq.heappush(self._ends, (0, record.id, record.claim, False))
-        elif record.timeout_ms:
-            heapq.heappush(self._ends, (started_ms + record.timeout_ms, record.id, record.claim, False))
+            self._end_at(0, record)
+        else:
+            if record.timeout_ms:
+                self._end_at(started_ms + record.timeout_ms, record)
+            if record.deadline_ms and self._order.expires:
+                self._end_at(record.deadline_ms, record)
 
     def saw_end(self, now_ms: int) -> None:
         """A try has ended."""
         self._ends_seen.append(now_ms)
+
+    def charge(self, record: TaskRecord, cpu_ms: int, ran_ms: int) -> None:
+        """What the try that has ended used, for policies that count it."""
+        self._order.charge(record.id, cpu_ms, ran_ms)
 
     def again(self, record: TaskRecord, due_ms: int) -> None:
         """The try failed and there will be another, not before that moment."""
@@ -118,16 +160,29 @@ class TaskQueue:
             self._stop_waiting(record)
         record.state, record.finished_ms, record.claim = state, finished_ms, 0
         del self.live[record.id]
+        if self._late:
+            self._late.pop(record.id, None)
         self._tasks.stage(record)
+
+    def expire(self, task_id: int, now_ms: int) -> None:
+        """It waits and is too late for its deadline."""
+        record = self.live[task_id]
+        record.reason = Reason.START_DEADLINE_EXCEEDED.value
+        record.message = "it did not begin in time for its deadline"
+        self.end(record, TaskState.EXPIRED, now_ms)
 
     def forget(self, record: TaskRecord) -> None:
         """Takes a submission back that could not be made durable."""
-        if self.live.pop(record.id, None) is None:
+        if record.id not in self.live:
             return
         if record.claim:
+            self._order.put_back(record.id)
+            self._order.discard(record.id)
             self._leave(record)
         else:
             self._stop_waiting(record)
+        del self.live[record.id]
+        self._late.pop(record.id, None)
 
     def cancel(self, record: TaskRecord, now_ms: int) -> bool:
         """Ends what waits here at once (True); what the launcher has is marked and has to be recalled or ended (False)."""
@@ -138,13 +193,13 @@ class TaskQueue:
         record.cancelling = True
         self._tasks.stage(record)
         if record.state is TaskState.RUNNING:
-            heapq.heappush(self._ends, (0, record.id, record.claim, False))
+            self._end_at(0, record)
         return False
 
     def end_all(self) -> list[int]:
         """The daemon stops: what runs has to end; returns what the launcher may not have begun yet."""
         for record in self._running.values():
-            heapq.heappush(self._ends, (0, record.id, record.claim, False))
+            self._end_at(0, record)
         return [record.id for record in self.live.values() if record.claim and record.id not in self._running]
 
     def instance(self, record: TaskRecord) -> str:
@@ -156,22 +211,56 @@ class TaskQueue:
         record = self.live.get(overdue.id)
         self._ends = [end for end in self._ends if end[1] != overdue.id]
         heapq.heapify(self._ends)
-        if record is not None and record.timeout_ms and now_ms - record.started_ms >= record.timeout_ms:
-            self.overran.add(record.id)
+        if record is not None and record.deadline_ms and self._order.expires and now_ms >= record.deadline_ms:
+            self.overran[record.id] = Reason.DEADLINE_EXCEEDED
+        elif record is not None and record.timeout_ms and now_ms - record.started_ms >= record.timeout_ms:
+            self.overran[record.id] = Reason.TIMED_OUT
         if record is not None and not overdue.kill:
             heapq.heappush(self._ends, (now_ms + self.grace_ms, record.id, record.claim, True))
 
     # what a plan sees
 
     def ready(self, limit: int, now_ms: int) -> Sequence[int]:
-        """Ids of the first tasks that may go now, in order of submission."""
+        """Ids of the first tasks that may go now, in the order of the policy."""
         while self._delayed and self._delayed[0][0] <= now_ms:
             due_ms, task_id = heapq.heappop(self._delayed)
             record = self.live.get(task_id)
             if record is not None and not record.claim and record.due_ms == due_ms:
                 record.state, record.due_ms = TaskState.PENDING, 0
                 self._order.add(task_id)
-        return self._order.peek(max(0, limit))
+        return self._order.peek(max(0, limit), now_ms)
+
+    def expired(self, now_ms: int, limit: int) -> Sequence[int]:
+        """Ids of tasks that wait here and can no longer meet their deadline."""
+        self._find_late(now_ms)
+        return list(islice((task_id for task_id in self._late if not self.live[task_id].claim), limit))
+
+    def unwanted(self, now_ms: int) -> Sequence[int]:
+        """What the launcher has not begun and should not: it is too late, or something here has to go before it."""
+        if not self._ahead:
+            return ()
+        self._find_late(now_ms)
+        found = [task_id for task_id in self._late if task_id in self._ahead and task_id not in self._recalled]
+        if self._order.recalls:
+            taken = [i for i in reversed(self._ahead) if i not in self._recalled and i not in self._late]
+            for waiting, ahead in zip(self.ready(len(taken), now_ms), taken, strict=False):
+                if not self._order.goes_before(waiting, ahead):
+                    break
+                found.append(ahead)
+        return found
+
+    @property
+    def next_late_ms(self) -> int | None:
+        """When the first task that has not begun can no longer meet its deadline."""
+        return self._deadlines[0][0] - self._order.lead_ms if self._deadlines else None
+
+    def recalled(self, task_id: int) -> None:
+        """The launcher has been asked for it."""
+        self._recalled.add(task_id)
+
+    def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
+        """Whether a new task could not meet that deadline, as far as the policy can know."""
+        return self._order.too_late(deadline_ms, slots, now_ms)
 
     @property
     def waiting(self) -> int:
@@ -239,7 +328,27 @@ class TaskQueue:
         """What runs now."""
         return self._running.values()
 
+    def _end_at(self, at_ms: int, record: TaskRecord) -> None:
+        if len(self._ends) > SWEEP_AT + 4 * len(self._running):  # most of them have ended by themselves
+            self._ends = [end for end in self._ends if end[1] in self._running]
+            heapq.heapify(self._ends)
+        heapq.heappush(self._ends, (at_ms, record.id, record.claim, False))
+
+    def _find_late(self, now_ms: int) -> None:
+        while self._deadlines and self._deadlines[0][0] - self._order.lead_ms <= now_ms:
+            _, task_id = heapq.heappop(self._deadlines)
+            if task_id in self.live and task_id not in self._running:
+                self._late[task_id] = None
+
+    def _watch_deadline(self, record: TaskRecord) -> None:
+        if record.deadline_ms and self._order.expires:
+            if len(self._deadlines) > SWEEP_AT + 2 * (self._waiting + self._claimed):  # most of them have ended
+                self._deadlines = [pair for pair in self._deadlines if pair[1] in self.live]
+                heapq.heapify(self._deadlines)
+            heapq.heappush(self._deadlines, (record.deadline_ms, record.id))
+
     def _line_up(self, record: TaskRecord) -> None:
+        self._watch_deadline(record)
         if record.due_ms:
             heapq.heappush(self._delayed, (record.due_ms, record.id))
         else:
@@ -253,7 +362,9 @@ class TaskQueue:
     def _leave(self, record: TaskRecord) -> None:
         """The try is over, whatever follows."""
         self._claimed -= 1
-        self.overran.discard(record.id)
+        self._ahead.pop(record.id, None)
+        self._recalled.discard(record.id)
+        self.overran.pop(record.id, None)
         self._running.pop(record.id, None)
         record.claim = 0
 

@@ -59,6 +59,11 @@ class TaskRecord:
     digest: str | None = None
     """Of the submission, where there is an idempotency key: the same key with another content is refused."""
     on_unknown_fail: bool = False
+    priority: int = 100
+    tenant: str | None = None
+    key: str | None = None
+    deadline_ms: int = 0
+    """The moment after which it is of no use; 0: it has none."""
     attempts: int = 0
     claim: int = 0
     due_ms: int = 0
@@ -72,6 +77,8 @@ class TaskRecord:
     slot: int = -1
     cancelling: bool = False
     """A cancel came while it ran: whatever its exit, it ends Cancelled."""
+    result: str | None = None
+    """What it gave back, as JSON."""
     pid: int = 0
     """Memory only."""
 

@@ -64,6 +64,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX task_by_state ON task (pool, state)",
         "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
     ),
+    (
+        # made anew, not altered: added columns would stand behind spec
+        "ALTER TABLE task RENAME TO old_task",
+        "CREATE TABLE task (id INTEGER PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL,"
+        " submitted_ms INTEGER NOT NULL, max_attempts INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
+        " idempotency_key TEXT, digest TEXT, on_unknown_fail INTEGER NOT NULL, priority INTEGER NOT NULL,"
+        " tenant TEXT, key TEXT, deadline_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,"
+        " claim INTEGER NOT NULL, due_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
+        " exit_code INTEGER, signal TEXT, reason TEXT, message TEXT NOT NULL, slot INTEGER NOT NULL,"
+        " cancelling INTEGER NOT NULL, result TEXT, spec TEXT NOT NULL)",
+        "INSERT INTO task SELECT id, pool, state, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest,"
+        " on_unknown_fail, 100, NULL, NULL, 0, attempts, claim, due_ms, started_ms, finished_ms, exit_code, signal,"
+        " reason, message, slot, cancelling, NULL, spec FROM old_task",
+        "DROP TABLE old_task",
+        "CREATE INDEX task_by_state ON task (pool, state)",
+        "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
+        # ended tasks that have been dropped are still counted
+        "CREATE TABLE dropped (pool TEXT NOT NULL, state TEXT NOT NULL, number INTEGER NOT NULL,"
+        " PRIMARY KEY (pool, state)) WITHOUT ROWID",
+    ),
 )
 """Each entry brings the schema from version n to n + 1; `user_version` says where a file stands."""
 
@@ -73,15 +93,18 @@ _INSERT = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * le
 _UPDATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE id = ?"
 _UPDATE_IN_STATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE[1:])} WHERE id = ?"
 """Leaves the index alone."""
+_PLAIN = [100, None, None, 0]
+"""Priority, tenant, key and deadline of most tasks."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM task"
 _LIVE = "FROM task WHERE pool = ? AND state = ?"
 _FRESH = (
     "attempts = 0 AND claim = 0 AND due_ms = 0 AND started_ms = 0 AND finished_ms = 0 AND exit_code IS NULL"
-    " AND signal IS NULL AND reason IS NULL AND message = '' AND slot = -1 AND cancelling = 0"
+    " AND signal IS NULL AND reason IS NULL AND message = '' AND slot = -1 AND cancelling = 0 AND result IS NULL"
 )
 """Every column that changes is as TaskRecord has it from the start."""
 _SELECT_FRESH = (
-    f"SELECT id, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest, on_unknown_fail {_LIVE} AND {_FRESH}"
+    "SELECT id, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest, on_unknown_fail, priority, tenant,"
+    f" key, deadline_ms {_LIVE} AND {_FRESH}"
 )
 _SELECT_TRIED = f"SELECT {', '.join(_COLUMNS).replace('spec', 'NULL')} {_LIVE} AND NOT ({_FRESH})"
 _STATES = {state.value: state for state in TaskState}
@@ -421,12 +444,16 @@ class SqliteTasks(MemoryTasks):
     def _load_live(self, pool: str, state: TaskState) -> None:
         records = [_record(row) for row in self._store.rows(_SELECT_TRIED, (pool, state.value))]
         # most of a long queue has never been tried: half of its columns need not be read, its pool's name is one string
-        for number, submitted_ms, max_attempts, timeout_ms, key, digest, on_unknown_fail in self._store.rows(
+        words: dict[str, str] = {}
+        for number, submitted_ms, max_attempts, timeout_ms, key, digest, on_unknown_fail, *more in self._store.rows(
             _SELECT_FRESH, (pool, state.value)
         ):
             record = TaskRecord(number, pool, state, submitted_ms, max_attempts, None, timeout_ms, key, digest)
             if on_unknown_fail:
                 record.on_unknown_fail = True
+            if more != _PLAIN:
+                record.priority, tenant, record.key, record.deadline_ms = more
+                record.tenant = tenant and words.setdefault(tenant, tenant)  # a million tasks, a few tenants
             records.append(record)
         for record in records:
             self._live[record.id] = record

@@ -11,7 +11,7 @@ from reconciler.controllers.intake import admit, take
 from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, Unavailable
 from reconciler.resources.meta import Metadata
 from reconciler.resources.pool import Pool, PoolSpec
-from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission
+from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
 from reconciler.store.base import TaskRecord
 
 
@@ -76,3 +76,38 @@ def test_a_key_that_another_task_has_refuses_everything_before_a_number_is_given
 def test_a_task_that_is_too_large_is_refused() -> None:
     with pytest.raises(Refused, match="bytes, more than"):
         taken(submission("echo", *["x" * 100_000] * (MAX_PAYLOAD_BYTES // 100_000 + 1)))
+
+
+def test_priority_tenant_key_and_moments_are_taken_over() -> None:
+    task = submission(priority=200, tenant="ads", key="user-7", delay="2s", deadline="10s")
+    (record,) = taken(task).answers
+    assert (record.priority, record.tenant, record.key) == (200, "ads", "user-7")
+    assert (record.state, record.due_ms, record.deadline_ms) == (TaskState.DELAYED, 3_000, 11_000)
+    assert '"notBefore":"1970-01-01T00:00:03.000Z"' in str(record.spec)
+    (plain,) = taken(submission(notBefore="1970-01-01T00:00:00Z")).answers
+    assert (plain.state, plain.due_ms) == (TaskState.PENDING, 0)
+    (exact,) = taken(submission(deadline="1970-01-01T00:00:02Z")).answers
+    assert exact.deadline_ms == 2_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"deadline": "1970-01-01T00:00:00.500Z"}, "is past"),
+        ({"deadline": "0s"}, "is past"),
+        ({"deadline": "5s", "delay": "5s"}, "not after"),
+        ({"delay": "5s", "notBefore": "1970-01-01T00:00:09Z"}, "not both"),
+    ],
+)
+def test_fault_T8_a_deadline_that_cannot_be_met_is_refused_at_once(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        taken(submission(**fields))
+
+
+def test_a_repeated_submission_with_a_delay_is_the_same_task() -> None:
+    first, second = taken(
+        submission(idempotencyKey="k", delay="2s"), submission(idempotencyKey="k", delay="2s")
+    ).answers
+    assert first is second
+    with pytest.raises(Conflict):
+        taken(submission(idempotencyKey="k", delay="2s"), submission(idempotencyKey="k", delay="3s"))

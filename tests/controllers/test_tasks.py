@@ -33,6 +33,9 @@ class World:
     claimed: int = 0
     next_due_ms: int | None = None
     next_deadline_ms: int | None = None
+    next_late_ms: int | None = None
+    late: list[int] = field(default_factory=list)
+    not_wanted: list[int] = field(default_factory=list)
     to_end: list[Overdue] = field(default_factory=list)
     mode: Mode = Mode.RUNNING
     waiting: int = 0
@@ -56,6 +59,12 @@ class World:
 
     def ready(self, limit: int, now_ms: int) -> Sequence[int]:
         return self.ids[:limit]
+
+    def expired(self, now_ms: int, limit: int) -> Sequence[int]:
+        return self.late[:limit]
+
+    def unwanted(self, now_ms: int) -> Sequence[int]:
+        return self.not_wanted
 
     def overdue(self, now_ms: int) -> Sequence[Overdue]:
         return self.to_end

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from reconciler.resources.scheduling import SchedulingPolicySpec
 from reconciler.resources.task import TaskState
 from reconciler.runtime.queues import Queues, TaskQueue
 from reconciler.store.base import TaskRecord
@@ -197,3 +198,57 @@ def test_an_end_never_changes() -> None:
     record.state = TaskState.PENDING
     with pytest.raises(ValueError, match="has ended"):
         store.tasks.stage(record)
+
+
+URGENT_FIRST = SchedulingPolicySpec.model_validate({"type": "Priority"})
+
+
+def test_another_policy_keeps_what_waits_and_what_is_claimed() -> None:
+    store, queue = a_queue()
+    records = [submitted(store, queue, priority=p) for p in (10, 150, 220, 255)]
+    queue.claim(records[0].id)
+    queue.order_by(URGENT_FIRST)
+    assert queue.ready(9, 0) == [4, 3, 2] and (queue.waiting, queue.claimed) == (3, 1)
+    queue.give_back(records[0])
+    assert queue.ready(9, 0) == [4, 3, 2, 1]
+    queue.order_by(SchedulingPolicySpec())
+    assert queue.ready(9, 0) == [1, 2, 3, 4]
+
+
+def test_what_waits_at_the_launcher_is_wanted_back_when_something_more_urgent_comes() -> None:
+    store, queue = a_queue()
+    queue.order_by(URGENT_FIRST)
+    runs, near, far = (queue.claim(submitted(store, queue).id) for _ in range(3))
+    queue.began(runs, 1, 0, 0)
+    assert list(queue.unwanted(0)) == []
+    urgent = submitted(store, queue, priority=200)
+    assert list(queue.unwanted(0)) == [far.id]
+    queue.recalled(far.id)
+    assert list(queue.unwanted(0)) == [near.id]  # the last that was claimed would have been the last to begin
+    queue.give_back(far)
+    assert queue.ready(9, 0) == [urgent.id, far.id]
+
+
+def test_fault_T8_a_deadline_ends_what_waits_and_what_runs() -> None:
+    store, queue = a_queue()
+    waits, retries, ahead, runs = (submitted(store, queue, deadline_ms=1_000) for _ in range(4))
+    later = submitted(store, queue, deadline_ms=2_000)
+    for record in (retries, ahead, runs):
+        queue.claim(record.id)
+    queue.began(runs, 1, 0, 10)
+    queue.began(retries, 1, 0, 10)
+    queue.again(retries, due_ms=5_000)
+    assert queue.next_late_ms == 1_000 and list(queue.expired(999, 9)) == [] and list(queue.overdue(999)) == []
+    assert sorted(queue.expired(1_000, 9)) == [waits.id, retries.id] and list(queue.unwanted(1_000)) == [ahead.id]
+    for task_id in queue.expired(1_000, 9):
+        queue.expire(task_id, 1_000)
+    assert waits.state is retries.state is TaskState.EXPIRED and waits.reason == "StartDeadlineExceeded"
+    queue.recalled(ahead.id)
+    queue.give_back(ahead)
+    assert list(queue.expired(1_000, 9)) == [ahead.id]
+    queue.expire(ahead.id, 1_000)
+    (overdue,) = queue.overdue(1_000)
+    assert overdue.id == runs.id
+    queue.step_done(overdue, 1_000)
+    assert queue.overran[runs.id] == "DeadlineExceeded"
+    assert queue.next_late_ms == 2_000 and queue.ready(9, 1_000) == [later.id]

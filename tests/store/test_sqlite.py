@@ -84,7 +84,9 @@ def test_a_waiting_task_comes_back_with_everything_that_was_noted_of_it(tmp_path
     store = opened(tmp_path)
     fresh, task = make.task(store), make.task(store)
     store.commit()
-    told = {"signal": "SIGTERM", "reason": "Signalled", "message": "m", "cancelling": True}.get(column, 7)
+    told = {"signal": "SIGTERM", "reason": "Signalled", "message": "m", "cancelling": True, "result": "1"}.get(
+        column, 7
+    )
     setattr(task, column, told)
     store.tasks.stage(task)
     store.commit()
@@ -534,7 +536,9 @@ def test_fault_C28_a_newer_schema_is_refused_and_nothing_is_written(tmp_path, ma
     db.close()
     before = path.read_bytes()
 
-    with pytest.raises(StoreBroken, match="has schema 2, this version of reconciler knows 1"):
+    with pytest.raises(
+        StoreBroken, match=f"has schema {len(MIGRATIONS) + 1}, this version of reconciler knows {len(MIGRATIONS)}"
+    ):
         opened(tmp_path)
     assert path.read_bytes() == before
 
@@ -555,6 +559,36 @@ def test_fault_C28_the_log_of_a_newer_store_is_left_alone_too(tmp_path, make, op
     with pytest.raises(StoreBroken, match="run the version that wrote it"):
         opened(left)
     assert {name: (left / name).read_bytes() for name in before} == before
+
+
+def test_tasks_of_the_version_before_priorities_are_kept(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(sqlite, "MIGRATIONS", MIGRATIONS[:1])
+    opened(tmp_path).close()
+    db = sqlite3.connect(tmp_path / "store.db")
+    old = "INSERT INTO task VALUES (?, 'batch', ?, 5, 3, 0, ?, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, '', -1, 0, ?)"
+    db.execute(old, (1, "Pending", "k", '{"n":1}'))
+    db.execute(old, (2, "Succeeded", None, '{"n":2}'))
+    db.execute("UPDATE meta SET next_task_id = 3")
+    db.commit()
+    db.close()
+    monkeypatch.undo()
+
+    store = opened(tmp_path)
+    waits, done = store.tasks.get(1), store.tasks.get(2)
+    assert (waits.state, waits.priority, waits.tenant, waits.deadline_ms) == (TaskState.PENDING, 100, None, 0)
+    assert (waits.spec, done.spec, done.state) == ('{"n":1}', '{"n":2}', TaskState.SUCCEEDED)
+    assert store.tasks.by_key("batch", "k").id == 1 and store.tasks.counts("batch")[TaskState.SUCCEEDED] == 1
+
+
+def test_priority_tenant_key_and_deadline_outlive_the_daemon(tmp_path, make, opened):
+    store = opened(tmp_path)
+    plain, urgent = make.task(store), make.task(store)
+    urgent.priority, urgent.tenant, urgent.key, urgent.deadline_ms = 255, "research", "user-7", 99
+    store.commit()
+    store.close()
+
+    kept = {one.id: (one.priority, one.tenant, one.key, one.deadline_ms) for one in opened(tmp_path).tasks.live()}
+    assert kept == {plain.id: (100, None, None, 0), urgent.id: (255, "research", "user-7", 99)}
 
 
 def test_a_database_of_another_program_is_refused(tmp_path, opened):

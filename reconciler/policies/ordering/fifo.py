@@ -25,6 +25,10 @@ class Fifo:
 
     __slots__ = ("_back", "_gone", "_line")
 
+    lead_ms = 0
+    expires = True
+    recalls = False
+
     def __init__(self, ids: Iterable[int] = ()) -> None:
         self._line: deque[int] = deque()
         self._gone: set[int] = set()
@@ -46,9 +50,14 @@ class Fifo:
         else:
             insort(self._back, task_id)
 
-    def peek(self, limit: int) -> list[int]:
+    def peek(self, limit: int, now_ms: int = 0) -> list[int]:
         """The first ids, which stay."""
         return list(islice(self, limit))
+
+    @property
+    def first(self) -> int:
+        """The lowest id; there must be one."""
+        return next(iter(self))
 
     def discard(self, task_id: int) -> None:
         """Out of the order, wherever it stands; it must be in it."""
@@ -62,3 +71,17 @@ class Fifo:
         if len(self._gone) > _SWEEP_AT and len(self._gone) * 2 > len(self._line):
             self._line = deque(kept for kept in self._line if kept not in self._gone)
             self._gone.clear()
+
+    take = discard
+    put_back = add
+
+    def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
+        """What it used changes nothing."""
+
+    def goes_before(self, waiting: int, taken: int) -> bool:
+        """Whoever has been taken was first."""
+        return False
+
+    def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
+        """How long the others take is not known here."""
+        return False

@@ -1,0 +1,79 @@
+"""What every order of waiting tasks can do; one class a policy, in the files beside this one.
+
+    submitted, due again -> add -> | the order | -> peek -> take -> runs -> charge
+                                        ^  \\-> discard (cancelled, expired)   |
+                                        `----------- put_back (never began) <-'
+
+Contract: an order knows ids only, and asks `live` for the rest. It is deterministic: the same calls give the same order.
+Each call costs O(log n) at most, and `peek` that for each id it gives. Nothing looks at a clock: the time is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+
+class Waiting(Protocol):
+    """What an order may know of a task."""
+
+    submitted_ms: int
+    priority: int
+    tenant: str | None
+    key: str | None
+    deadline_ms: int
+    """0: it has none."""
+
+
+Live = Mapping[int, Waiting]
+
+
+class Ordering(Protocol):
+    """An order of ids; each is in it once at most."""
+
+    lead_ms: int
+    """So long before its deadline a task has to begin, or it is too late for it."""
+
+    expires: bool
+    """Whether what is too late ends."""
+
+    recalls: bool
+    """Whether a new task may have to go before what has been taken: see `goes_before`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[int]:
+        """Every id, in whatever sequence is cheapest."""
+        ...
+
+    def add(self, task_id: int) -> None:
+        """A new task, or one whose next try is due."""
+        ...
+
+    def discard(self, task_id: int) -> None:
+        """It ends without having run, wherever it stands."""
+        ...
+
+    def peek(self, limit: int, now_ms: int) -> Sequence[int]:
+        """The first ids, which stay: what `take` of each in turn would give."""
+        ...
+
+    def take(self, task_id: int) -> None:
+        """It goes to the launcher."""
+        ...
+
+    def put_back(self, task_id: int) -> None:
+        """It had been taken and never began: it takes its old place."""
+        ...
+
+    def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
+        """The try of what had been taken is over: the CPU time it used, and how long it ran."""
+        ...
+
+    def goes_before(self, waiting: int, taken: int) -> bool:
+        """Whether one that waits has to go before one that has been taken and has not begun."""
+        ...
+
+    def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
+        """Whether a new task could not meet that deadline, with what goes before it."""
+        ...
