@@ -51,6 +51,7 @@ from reconciler.runtime.notifications import Listener
 from reconciler.runtime.operations import Operations
 from reconciler.runtime.outputs import Outputs
 from reconciler.runtime.probes import Prober
+from reconciler.runtime.pulse import next_second
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource, forget_others
 from reconciler.runtime.turns import Turns
@@ -64,8 +65,6 @@ log = logging.getLogger("reconciler")
 EXIT_STATE_UNUSABLE = 78
 """The launcher does not start another controller then."""
 EXIT_START_ANOTHER = 75
-
-HEARTBEAT_S = 1.0
 
 STALL_S = 2.0
 """A heartbeat that comes this much late is worth an event."""
@@ -256,9 +255,7 @@ class Controller:
         path = str(self._state / "run" / "api.sock")
         inode = os.stat(path).st_ino
         while True:
-            asleep_at = self.clock.monotonic()
-            await asyncio.sleep(HEARTBEAT_S)
-            self._note_stall(self.clock.monotonic() - asleep_at - HEARTBEAT_S)
+            self._note_stall(await next_second())
             self._ping()
             self._database.heartbeat()
             self._end_overrides()
@@ -458,7 +455,6 @@ def main() -> None:
     parser.add_argument("sources", nargs="*")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     try:
         asyncio.run(_run(options))
     except ReconcilerError as error:

@@ -19,11 +19,11 @@ from reconciler.resources.event import event
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import OnChange, Pool, WatchedFile
 from reconciler.resources.worker import Process, Worker
+from reconciler.runtime.pulse import next_second
 from reconciler.store.base import Store
 
 log = logging.getLogger("reconciler")
 
-PERIOD_S = 1.0
 _CHUNK_BYTES = 1 << 20
 
 Mark = tuple[int, ...]
@@ -50,17 +50,22 @@ class WatchedFiles:
         self._read: dict[str, tuple[Mark, str]] = {}
         """The digest of each path, and what stat said when it was made."""
         self._complained: dict[str, str] = {}
+        self._revision = -1
 
     async def run(self) -> None:
         """Until cancelled."""
+        pools: list[Pool] = []
+        paths: list[str] = []
         while True:
-            pools = [pool for pool in self._store.all(Pool) if pool.spec.template.watch_files]
+            if self._revision != self._store.revision:
+                self._revision = self._store.revision
+                pools = [pool for pool in self._store.all(Pool) if pool.spec.template.watch_files]
+                paths = sorted({file.path for pool in pools for file in pool.spec.template.watch_files})
             if pools:
-                paths = {file.path for pool in pools for file in pool.spec.template.watch_files}
-                digests = await asyncio.to_thread(self._look, sorted(paths))
+                digests = await asyncio.to_thread(self._look, paths)
                 for pool in pools:
                     await self._compare(pool.name, digests)
-            await asyncio.sleep(PERIOD_S)
+            await next_second()
 
     def _look(self, paths: Sequence[str]) -> dict[str, str]:
         """In a thread: the digests of what has settled."""

@@ -1,6 +1,6 @@
 """Hints that a directory has changed. A hint says `look`, never what: names of events mislead (`..data`, renames, links).
 
-inotify below the root         a hint a moment after the change
+inotify below the root         a hint at once after a file was written and closed, made, renamed, removed
 the root is another directory  seen within a second (removed and made anew, a link that is re-pointed): watched anew
 cannot be watched              said once; whoever looks every 30 s anyhow is enough then
 """
@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from reconciler.backends import inotify
+from reconciler.backends.inotify import Inotify
+from reconciler.runtime.pulse import next_second
 
 log = logging.getLogger("reconciler")
 
-STANDS_S = 1.0
-"""How often the root is looked at whether it is still the same directory."""
 ARMED_S = 0.5
+"""What changed before the watch stood, and was being written then, is looked at after this."""
 AGAIN_S = 30.0
-_STEP_MS = 50
-"""The watcher's thread wakes that often, at some 10 us each."""
-_DEBOUNCE_MS = 100
-"""Short: who is poked waits for quiet by itself."""
+_MASK = inotify.CLOSE_WRITE | inotify.ATTRIB | inotify.MOVED | inotify.CREATE | inotify.DELETE | inotify.SELF
+_SKIPPED = ".git"
+"""It changes with every command of git, and holds nothing that is read."""
 
 
 def identity(path: str) -> str:
@@ -35,36 +38,68 @@ def identity(path: str) -> str:
 
 async def watch(root: str, poke: Callable[[], None]) -> None:
     """Pokes after each change below the root, until cancelled."""
-    import watchfiles  # takes 40 ms: after the first look
-
     told = False
     while True:
+        stands = identity(root)
         whole = os.path.isdir(root)
-        directory = root if whole else os.path.dirname(root)
-        # what changed before the watch stood has made no event
-        asyncio.get_running_loop().call_later(ARMED_S, poke)
-        stop = asyncio.Event()
-        guard = asyncio.create_task(_until_replaced(root, stop))
-        pause_s = 0.0
+        directory = root if whole else os.path.dirname(root) or "."
         try:
-            async for _ in watchfiles.awatch(
-                directory, recursive=whole, debounce=_DEBOUNCE_MS, step=_STEP_MS, stop_event=stop, rust_timeout=5000
-            ):
+            hints = _Hints(poke)
+            try:
+                await hints.arm(directory, whole)
                 poke()
-        except (OSError, RuntimeError) as error:  # RuntimeError: the watcher's own, a name that is not UTF-8 for one
-            pause_s = AGAIN_S if identity(directory) else STANDS_S
+                asyncio.get_running_loop().call_later(ARMED_S, poke)
+                while identity(root) == stands and not hints.deaf:
+                    await next_second()
+                    if hints.grown:
+                        await hints.arm(directory, whole)
+                        poke()
+            finally:
+                hints.close()
+        except OSError as error:
             if not told and identity(directory):
                 log.warning("%s cannot be watched (%s): it is looked at every %d s", directory, error, AGAIN_S)
                 told = True
-        finally:
-            guard.cancel()
+            if identity(directory):
+                await asyncio.sleep(AGAIN_S)
+            else:
+                await next_second()
         poke()
-        await asyncio.sleep(pause_s)
 
 
-async def _until_replaced(root: str, stop: asyncio.Event) -> None:
-    """Ends the watch when the root is another one, gone, or there at last: it would stay deaf for ever."""
-    stands = identity(root)
-    while identity(root) == stands:
-        await asyncio.sleep(STANDS_S)
-    stop.set()
+class _Hints:
+    """The watches on one directory, or on a whole tree of them."""
+
+    def __init__(self, poke: Callable[[], None]) -> None:
+        self.grown = False
+        """Whether there are directories that are not watched yet."""
+        self.deaf = False
+        """Whether the directory itself is gone; another one may have got its inode since."""
+        self._root = 0
+        self._poke = poke
+        self._inotify = Inotify(self._heard)
+
+    async def arm(self, directory: str, whole: bool) -> None:
+        """Watches every directory that is there now; those that are watched already stay so. Raises OSError."""
+        self.grown = False
+        await asyncio.to_thread(self._arm, directory, whole)
+
+    def close(self) -> None:
+        self._inotify.close()
+
+    def _arm(self, directory: str, whole: bool) -> None:
+        self._root = self._inotify.add(directory, _MASK | inotify.ONLY_DIRECTORY)
+        if whole:
+            for path, below, _ in os.walk(directory):
+                below[:] = [name for name in below if name != _SKIPPED and not os.path.islink(os.path.join(path, name))]
+                for name in below:
+                    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # gone; what may not be read
+                        self._inotify.add(os.path.join(path, name), _MASK | inotify.ONLY_DIRECTORY)
+
+    def _heard(self, events: Sequence[tuple[int, int]]) -> None:
+        for number, mask in events:
+            self.deaf |= number == self._root and bool(mask & inotify.SELF)
+            if mask & inotify.OVERFLOW or (mask & inotify.DIRECTORY and mask & (inotify.CREATE | inotify.MOVED)):
+                self.grown = True
+        if any(mask != inotify.IGNORED for _, mask in events):
+            self._poke()
