@@ -20,6 +20,7 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +42,7 @@ from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool
+from reconciler.resources.scheduling import Admission
 from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.resources.worker import Worker
@@ -328,7 +330,15 @@ class Controller:
         found = self.store.get(Pool, pool)
         defaults = intake.admit(pool, found, len(submissions), queue.waiting, stopping, loop.degraded)
         tasks = self.store.tasks
-        taken = intake.take(pool, defaults, submissions, tasks.by_key, tasks.next_id, to_ms(self.clock.now()))
+        now = self.clock.now()
+        now_ms, slots = to_ms(now), found.spec.replicas if found is not None else 0
+        admission = queue.policy.admission
+        too_late = partial(queue.too_late, slots=slots, now_ms=now_ms)
+        refusing = too_late if admission is Admission.REJECT else None
+        taken = intake.take(pool, defaults, submissions, tasks.by_key, tasks.next_id, now_ms, refusing)
+        if admission is Admission.WARN and any(r.deadline_ms and too_late(r.deadline_ms) for r in taken.new):
+            message = "a task is taken whose deadline the queue before it will hardly let it meet"
+            self.store.add_event(event(Key("Pool", pool), "DeadlineDoubtful", message, now, warning=True))
         loop.submit(pool, taken.new)
         return taken.answers
 

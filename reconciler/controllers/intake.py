@@ -58,8 +58,12 @@ def take(
     by_key: Callable[[str, str], TaskRecord | None],
     next_id: Callable[[], int],
     now_ms: int,
+    too_late: Callable[[int], bool] | None = None,
 ) -> Taken:
-    """The records of these submissions. Raises Refused, and Conflict for a key that another task has."""
+    """The records of these submissions. Raises Refused, and Conflict for a key that another task has.
+
+    `too_late` says of a deadline whether what goes before it leaves too little time; given, such a task is refused.
+    """
     answers: list[TaskRecord] = []
     new: list[TaskRecord] = []
     keyed: dict[str, TaskRecord] = {}
@@ -75,6 +79,12 @@ def take(
                 answers.append(twin)
                 continue
             keyed[key] = record
+        if too_late is not None and record.deadline_ms and too_late(record.deadline_ms):
+            at = format_moment(from_ms(record.deadline_ms))
+            raise Refused(
+                f"pool/{pool} cannot run it by {at}: too much goes before it",
+                "submit it with a later deadline, or give the pool more slots",
+            )
         new.append(record)
         answers.append(record)
     for record in new:

@@ -31,14 +31,20 @@ Live = Mapping[int, Waiting]
 class Ordering(Protocol):
     """An order of ids; each is in it once at most."""
 
-    lead_ms: int
-    """So long before its deadline a task has to begin, or it is too late for it."""
+    @property
+    def lead_ms(self) -> int:
+        """So long before its deadline a task has to begin, or it is too late for it."""
+        ...
 
-    expires: bool
-    """Whether what is too late ends."""
+    @property
+    def expires(self) -> bool:
+        """Whether what is too late ends."""
+        ...
 
-    recalls: bool
-    """Whether a new task may have to go before what has been taken: see `goes_before`."""
+    @property
+    def recalls(self) -> bool:
+        """Whether a new task may have to go before what has been taken: see `goes_before`."""
+        ...
 
     def __len__(self) -> int: ...
 
