@@ -186,6 +186,8 @@ class Loop:
     @property
     def ready(self) -> bool:
         """Whether another turn has something to do now."""
+        if self.store.staged and not self.degraded:
+            return True  # by who was called back in the last one: a wake during a turn is not heard
         return bool(self._inbox or self._waiters) or (self.work.ready and self.observer.settled)
 
     @property

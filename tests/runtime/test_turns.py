@@ -9,6 +9,8 @@ from pathlib import Path
 from reconciler.backends.local import LocalHost
 from reconciler.clock import SystemClock
 from reconciler.launcher.protocol import Message
+from reconciler.resources.event import event
+from reconciler.resources.meta import Key
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.turns import Turns
 from reconciler.store.memory import MemoryStore
@@ -44,7 +46,7 @@ class Place:
         await self.until(lambda: bool(self.turned) and self.loop.idle)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(20):
             while not condition():
                 await asyncio.sleep(0)
 
@@ -76,5 +78,20 @@ def test_a_wake_for_now_is_not_held_up_by_one_for_later(tmp_path: Path) -> None:
         place.turns.wake()
         before = place.turned
         await place.until(lambda: place.turned > before)
+
+    story(tmp_path, tell)
+
+
+def test_what_is_staged_by_who_hears_of_a_commit_is_durable_soon_not_with_the_next_tick(tmp_path: Path) -> None:
+    async def tell(place: Place) -> None:
+        def done() -> None:
+            place.store.add_event(event(Key("Daemon", "reconciler"), "Said", "in a callback", SystemClock().now()))
+            place.loop.wake()
+
+        place.store.add_event(event(Key("Daemon", "reconciler"), "Said", "before", SystemClock().now()))
+        place.loop.when_durable(done, lambda error: None)
+        before = place.turned
+        await place.until(lambda: place.turned > before)
+        await place.until(lambda: not place.store.staged)
 
     story(tmp_path, tell)
