@@ -74,6 +74,9 @@ STALL_S = 2.0
 PING_AFTER_S = 2.0
 """The launcher is asked whether it lives when nothing has been heard of it for so long."""
 
+FIRST_LOOKS_S = 5.0
+"""So long planning waits at most for the sources to be looked at once: what was stored may be declared no longer."""
+
 LAST_ANSWERS_S = 0.03
 """So long what has been answered may take to leave this process before it ends."""
 
@@ -111,6 +114,7 @@ class Controller:
         self._turns = Turns(self.clock)
         self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._turns.wake)
         self._turns.drive(self.loop, self._after_turn)
+        self.loop.held = bool(sources)
         self._waiting = Waiting(self.live_task, self.clock)
         self.sources = [
             DirectorySource(
@@ -157,6 +161,8 @@ class Controller:
     def _after_turn(self) -> None:
         if self.loop.observer.settled:
             self._first_list.set()
+            if self._restarted:
+                self.loop.release()  # the one before had looked
         self._waiting.turned()
         if self.loop.wants_rescan:
             self.loop.wants_rescan = False
@@ -219,10 +225,17 @@ class Controller:
         self._turns.wake()
 
     async def _first_looks(self) -> None:
-        """A source that changes nothing makes no turn, and it is in a turn that convergence is seen."""
+        """Plans what is stored once the sources have had their say, and has convergence seen: that is in a turn only."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOKS_S):
+                await self._looked()
+        self.loop.release()
+        await self._looked()
+        self._turns.wake()
+
+    async def _looked(self) -> None:
         for source in self.sources:
             await source.first.wait()
-        self._turns.wake()
 
     @property
     def _restarted(self) -> bool:

@@ -98,6 +98,8 @@ class Loop:
         self.degraded = ""
         """Why nothing can be made durable now; empty when all is well."""
         self.wants_rescan = False
+        self.held = False
+        """Whether nothing is planned yet, for what is stored may not be what is declared now; until `release`."""
         self._inbox: list[Sequence[Any]] = []
         self._link = link
         self._clock = clock
@@ -119,6 +121,12 @@ class Loop:
     def wake(self) -> None:
         """Something has been staged that changes no object: a turn makes it durable."""
         self._wake(0.0)
+
+    def release(self) -> None:
+        """From now on what is stored is planned."""
+        if self.held:
+            self.held = False
+            self._wake(0.0)
 
     def when_durable(self, done: Callable[[], None], failed: Callable[[StoreFull], None]) -> None:
         """Calls back when everything staged so far is durable, or cannot be made so."""
@@ -150,6 +158,7 @@ class Loop:
                 for queue in self.queues:
                     self._recall(queue.end_all())
             self.world.mode = mode
+            self.held = False  # what is to be stopped is known
             self._plan_everything()
             self._wake(0.0)
 
@@ -172,7 +181,7 @@ class Loop:
         inbox, self._inbox = self._inbox, []
         if self.observer.take(inbox, now, self._clock.wall_ahead_ms() if inbox else 0):
             self.wants_rescan = True
-        if self.observer.settled:
+        if self._plans:
             self._settle(now)
             self._plan(now)
         if self.executor.signals:
@@ -188,13 +197,18 @@ class Loop:
         """Whether another turn has something to do now."""
         if self.store.staged and not self.degraded:
             return True  # by who was called back in the last one: a wake during a turn is not heard
-        return bool(self._inbox or self._waiters) or (self.work.ready and self.observer.settled)
+        return bool(self._inbox or self._waiters) or (self.work.ready and self._plans)
+
+    @property
+    def _plans(self) -> bool:
+        """Whether what runs is known, and what is declared."""
+        return self.observer.settled and not self.held
 
     @property
     def next_at(self) -> datetime:
         """When a turn is needed at the latest, even if nothing comes in."""
-        if not self.observer.settled:
-            return self._clock.now() + RESYNC  # nothing is planned before the launcher's list, which wakes it
+        if not self._plans:
+            return self._clock.now() + RESYNC  # the launcher's list wakes it, or the release
         moments = [self._resync_at]
         if self.work.next_at is not None:
             moments.append(self.work.next_at)
@@ -205,7 +219,7 @@ class Loop:
     @property
     def idle(self) -> bool:
         """Whether everything that is wanted now has been planned and is durable."""
-        return self.observer.settled and not self.ready and not self.store.staged and not self.degraded
+        return self._plans and not self.ready and not self.store.staged and not self.degraded
 
     def _settle(self, now: datetime) -> None:
         """Once after the launcher's list."""

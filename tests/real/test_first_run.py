@@ -154,3 +154,18 @@ def test_detached_it_is_up_when_the_command_returns(house: House) -> None:
     house.living("web", 1)
     assert house.cli("down").returncode == 0
     eventually(lambda: not house.processes(), 5)
+
+
+def test_up_with_other_manifests_starts_what_they_declare_and_nothing_of_the_last_time(house: House) -> None:
+    house.manifest("old", worker("ledger"), replicas=2)
+    house.manifest("web", worker("ledger"), env={"AGE": "old"})
+    assert house.up().started == 3
+    assert house.cli("down").returncode == 0
+    house.ended()
+    before = len(house.ledger("start"))
+
+    (house.manifests / "old.yaml").unlink()
+    house.manifest("web", worker("ledger"), env={"AGE": "new"}, replicas=2)
+    assert house.up("--prune")[:2] == (0, 2)
+    house.living("web", 2)
+    assert len(house.ledger("start")) == before + 2

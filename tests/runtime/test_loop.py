@@ -1,0 +1,85 @@
+"""What the loop plans, and when it waits with that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.backends.local import LocalHost
+from reconciler.clock import SystemClock
+from reconciler.controllers.base import Mode
+from reconciler.launcher.protocol import Message
+from reconciler.resources.meta import Metadata
+from reconciler.resources.pool import Pool, PoolSpec
+from reconciler.runtime.loop import Loop
+from reconciler.store.memory import MemoryStore
+
+
+class Wire:
+    """What goes to the launcher."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self.sent += messages
+
+    def words(self) -> set[str]:
+        return {message[0] for message in self.sent}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Loop, Wire]:
+    """A loop over a store that holds a pool, held, after the launcher's list."""
+    clock, wire = SystemClock(), Wire()
+    store = MemoryStore(clock.now)
+    spec = PoolSpec.model_validate({"replicas": 1, "template": {"command": ["/bin/serve"]}})
+    store.create(Pool(metadata=Metadata(name="web"), spec=spec))
+    store.commit()
+    loop = Loop(store, wire, LocalHost(str(tmp_path)), clock, _at_will)
+    loop.held = True
+    loop.receive([["children", []]])
+    turn(loop)
+    return loop, wire
+
+
+def turn(loop: Loop) -> None:
+    for _ in range(100):
+        loop.turn()
+        if not loop.ready:
+            return
+    raise AssertionError("the loop finds no rest")
+
+
+def _at_will(apart_s: float) -> Any:
+    """The test turns it itself."""
+
+
+def test_nothing_that_is_stored_is_started_before_what_is_declared_now_is_known(place: tuple[Loop, Wire]) -> None:
+    loop, wire = place
+    assert wire.words() == set()
+    assert not loop.idle and not loop.ready
+
+    loop.release()
+    turn(loop)
+    assert "spawn" in wire.words()
+
+
+def test_who_is_to_stop_does_not_wait_for_what_is_declared(place: tuple[Loop, Wire]) -> None:
+    loop, wire = place
+    loop.set_mode(Mode.STOPPING)
+    turn(loop)
+    assert loop.idle and "spawn" not in wire.words()
+
+
+def test_what_is_written_while_planning_waits_is_durable_at_once(place: tuple[Loop, Wire]) -> None:
+    loop, _ = place
+    heard: list[str] = []
+    loop.store.set_status(loop.store.all(Pool)[0].key, loop.store.all(Pool)[0].status.changed(restarts_asked=1))
+    loop.when_durable(lambda: heard.append("done"), lambda error: heard.append(str(error)))
+    assert loop.ready
+    turn(loop)
+    assert heard == ["done"] and not loop.store.staged
