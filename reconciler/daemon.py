@@ -262,7 +262,8 @@ class Controller:
         if self._once:
             bad = in_trouble(workers)
             for worker in bad:
-                print(f"{worker.key} is {worker.status.state}", file=sys.stderr, flush=True)
+                why = f": {worker.status.message}" if worker.status.message else ""
+                print(f"{worker.key} is {worker.status.state}{why}", file=sys.stderr, flush=True)
             self._finish(1 if bad or any(source.error for source in self.sources) else 0)
 
     async def _heartbeat(self) -> None:
@@ -276,6 +277,8 @@ class Controller:
             self._end_overrides()
             if self.loop.idle:
                 self._database.idle()
+                if not self._converged:
+                    self._turns.wake()  # some have only so much time to get ready
             try:
                 if os.stat(path).st_ino == inode:
                     continue

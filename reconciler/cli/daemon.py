@@ -22,6 +22,8 @@ from reconciler.errors import Refused
 from reconciler.loading.variant import OVERLAYS, Wanted
 
 _LOOK_S = 0.02
+_SAY_SO_S = 3.0
+"""A wait that is longer is explained."""
 
 
 @click.command("up")
@@ -46,6 +48,9 @@ def up_command(
     """Runs what the manifests in PATH describe.
 
     Without PATH: manifests/, if it is there. Stays in the foreground.
+
+    It has converged, and says "adopted N, started M", when every worker is ready, or in trouble, or has not become ready
+    within its pool's strategy.progressDeadline (10m); --once and --detach end then.
 
     \b
     SIGTERM, SIGINT   ends everything gracefully; again: at once
@@ -135,6 +140,7 @@ def _detached(directory: str, words: Sequence[str], environment: dict[str, str])
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}", "choose another --state DIR") from None
     start = os.fstat(log).st_size
+    began_s, told = time.monotonic(), False
     process = subprocess.Popen(
         words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
     )
@@ -150,6 +156,9 @@ def _detached(directory: str, words: Sequence[str], environment: dict[str, str])
             for source in failed:
                 click.echo(f"error: {source['path']}: {source['error']}", err=True)
             return 1 if failed else 0
+        if ready is not None and not told and time.monotonic() - began_s > _SAY_SO_S:
+            click.echo("it serves; waiting until all workers are ready (`reconciler get workers` shows them)", err=True)
+            told = True
         if ended is not None:
             click.echo("\n".join(lines[-20:]) or f"the daemon ended with {ended}; see {path}", err=True)
             return ended if ended in (2, 5) else 1

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.resources.pool import Pool
 from reconciler.resources.worker import Process, State, Worker
 
-_SETTLED = {State.RUNNING, State.READY, State.BACKOFF, State.FAILED, State.COMPLETED, State.STOP_STUCK, State.UNKNOWN}
-_BAD = {State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
+_SETTLED = {State.READY, State.BACKOFF, State.FAILED, State.COMPLETED, State.STOP_STUCK, State.UNKNOWN}
+_BAD = {State.RUNNING, State.BACKOFF, State.FAILED, State.STOP_STUCK, State.UNKNOWN}
 
 
 def settled(worker: Worker, pool: Pool | None, now: datetime) -> bool:
-    """Whether it has got as far as it gets for now, well or ill. `pool`: its own."""
+    """Whether it has got as far as it gets for now, well or ill. `pool`: its own.
+
+    What runs and is not ready gets there, or has had the time that its pool gives a rollout to move.
+    """
     status = worker.status
     if worker.metadata.deleted_at is not None:
         return False
@@ -22,6 +25,8 @@ def settled(worker: Worker, pool: Pool | None, now: datetime) -> bool:
             return True
         if pool.spec.depends_on and status.state is State.PENDING:
             return True  # when all others have settled, what it waits for does not come by itself
+    if status.state is State.RUNNING and pool is not None and status.started_at is not None:
+        return now - status.started_at >= timedelta(seconds=pool.spec.strategy.progress_deadline_s)
     return status.state in _SETTLED
 
 
@@ -33,7 +38,7 @@ def planned(pools: Iterable[Pool]) -> bool:
 
 
 def in_trouble(workers: Iterable[Worker]) -> list[Worker]:
-    """Those that do not do what they are for."""
+    """Those that do not do what they are for, once all have settled."""
     return [worker for worker in workers if worker.status.state in _BAD]
 
 

@@ -169,3 +169,25 @@ def test_up_with_other_manifests_starts_what_they_declare_and_nothing_of_the_las
     assert house.up("--prune")[:2] == (0, 2)
     house.living("web", 2)
     assert len(house.ledger("start")) == before + 2
+
+
+def test_up_has_converged_when_workers_are_ready_not_as_soon_as_they_run(house: House) -> None:
+    flag = house.path / "ready"
+    probe = {"exec": {"command": ["/usr/bin/test", "-e", str(flag)]}, "period": "1s"}
+    house.manifest("web", worker("ledger"), template={"probes": {"readiness": probe}})
+    house.start()
+    eventually(lambda: house.worker("web-0").get("message"), 30, "a first answer of the probe")
+    assert "started 1" not in house.output()
+    flag.touch()
+    assert house.converged().started == 1
+    assert house.worker("web-0")["ready"]
+
+
+def test_once_gives_up_on_a_worker_that_is_not_ready_within_its_progress_deadline(house: House) -> None:
+    probe = {"exec": {"command": ["/usr/bin/test", "-e", "/nowhere"]}, "period": "1s"}
+    strategy = {"progressDeadline": "1s"}
+    house.manifest("web", worker("ledger"), template={"probes": {"readiness": probe}}, strategy=strategy)
+    house.start("--once")
+    assert house.ended(30) == 1, house.output()
+    assert "worker/web-0 is Running: " in house.output()
+    assert house.up()[:2] == (1, 0)  # it has had its time: nobody waits for it again
