@@ -289,11 +289,16 @@ class Machine:
         self._seq = 0
         self.boot_id: str | None = None
         """Of the boot in which the restored records were written."""
-        self._do: dict[X, Callable[[Child], None]] = {
+        do: dict[X, Callable[[Child], None]] = {
             X.QUEUE: self._queue, X.INTENT: self._record_intent, X.PID: self._record_pid,
             X.SAY_STARTED: self._say_started, X.EXITED: self._record_exit, X.SAY_EXITED: self._say_exited,
             X.EMPTIED: self._record_emptied, X.FORGET: self._forget,
         }  # fmt: skip
+        self._usual: dict[S, dict[E, tuple[S, tuple[Callable[[Child], None], ...]]]] = {state: {} for state in S}
+        """The table with its effects looked up, without those that are refusals and defects."""
+        for (state, event), (then, effects) in TABLE.items():
+            if do.keys() >= set(effects):
+                self._usual[state][event] = then, tuple(do[effect] for effect in effects)
 
     # -- what the controller says ------------------------------------------------------------------------------------
 
@@ -595,16 +600,16 @@ class Machine:
     def _happens(self, child: Child, event: E, asker: str | None = None) -> None:
         """`asker`: the instance that is refused, when it is not the child itself."""
         was = child.state
-        child.state, effects = TABLE[was, event]
-        for effect in effects:
-            do = self._do.get(effect)
-            if do is not None:
-                do(child)
-            elif effect is X.REFUSE:
-                why = _WHY[was] if asker is None else f"instance {child.instance} holds the key: {_WHY[was]}"
-                self._said.append(("blocked", (child.key, asker or child.instance, why)))
-            else:
+        usual = self._usual[was].get(event)
+        if usual is None:
+            if TABLE[was, event][1] == _DEFECT:
                 raise AssertionError(f"{event} while {child.key} {child.instance} is {was}")
+            why = _WHY[was] if asker is None else f"instance {child.instance} holds the key: {_WHY[was]}"
+            self._said.append(("blocked", (child.key, asker or child.instance, why)))
+            return
+        child.state, effects = usual
+        for effect in effects:
+            effect(child)
 
     def _queue(self, child: Child) -> None:
         self._known[child.instance] = self._held[child.key] = child
