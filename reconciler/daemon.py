@@ -112,7 +112,9 @@ class Controller:
         launcher = socket.socket(fileno=int(os.environ["RECONCILER_LAUNCHER_FD"]))
         self._link = SocketLink(launcher, self._from_launcher, self._launcher_gone)
         self._turns = Turns(self.clock)
-        self.loop = Loop(self.store, self._link, LocalHost(str(state / "logs")), self.clock, self._turns.wake)
+        self._host = LocalHost(str(state / "logs"), temporary=str(state / "tmp"))
+        self._host.keep_temporary({worker.status.instance for worker in self.store.all(Worker)})
+        self.loop = Loop(self.store, self._link, self._host, self.clock, self._turns.wake)
         self._turns.drive(self.loop, self._after_turn)
         self.loop.held = bool(sources)
         self._waiting = Waiting(self.live_task, self.clock)
@@ -204,6 +206,7 @@ class Controller:
         """Tells the launcher to end, once; it ends this process."""
         if self._finish_code is None:
             self._finish_code = code
+            self._host.finish()
             self._link.send([["finish", code]])
             self._asyncio.call_later(LAST_ANSWERS_S, self.leave)
 

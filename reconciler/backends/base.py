@@ -35,6 +35,8 @@ class Host(Protocol):
     """PATH of `up`."""
     notify_path: str
     """The socket to which workers may say that they are ready."""
+    temporary: str
+    """Where workers that want a /tmp of their own get a directory instead; empty where the launcher can give them one."""
 
     def account(self, user: str | None) -> Account:
         """The account. Raises LookupError if there is none of that name."""
@@ -54,6 +56,14 @@ class Host(Protocol):
 
     def free_port(self) -> int:
         """A TCP port nobody listens on now."""
+        ...
+
+    def make_temporary(self, instance: str) -> None:
+        """The directory of that name below `temporary`, if need be. Raises OSError."""
+        ...
+
+    def remove_temporary(self, instance: str) -> None:
+        """Removes it with all that it holds, if there is one."""
         ...
 
     def remove_files(self, files: Sequence[str]) -> list[str]:

@@ -50,6 +50,8 @@ def in_force(pid: int, template: Template | None = None) -> dict[str, Any]:
         sandbox = template.sandbox
         if sandbox.read_write_paths is not None:  # there would be no process if Landlock had refused
             shown["readWritePaths"] = sandbox.read_write_paths
+        if sandbox.private_tmp:  # nor without one of these
+            shown["privateTmp"] = True
         asked = template.resources.limits.model_dump(mode="json", by_alias=True, exclude_none=True)
         missing = [name for name in asked if name not in limits]
         weight = template.resources.cpu_weight

@@ -108,6 +108,11 @@ class Starts:
         everything = base | variables
         argv = [expand(word, everything, secret) for word in template.command]
         id_, messages = self._register(pool, template, template_hash, base, None)
+        if self._temporary(template):
+            try:
+                self._host.make_temporary(instance)
+            except OSError as error:
+                raise StartError("sandbox", error.errno or 0, f"a temporary directory: {error}") from None
         key = worker_key(worker.name)
         messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
         return messages
@@ -162,6 +167,8 @@ class Starts:
             variables["NOTIFY_SOCKET"] = self._host.notify_path
         if Notify.NEWLINE in ways:
             variables["NOTIFY_FD"] = str(_FIRST_PASSED + len(template.sockets))
+        if self._temporary(template):
+            variables["TMPDIR"] = f"{self._host.temporary}/{instance}"
         liveness = template.probes.liveness
         if liveness is not None and liveness.notify is not None:
             variables["WATCHDOG_USEC"] = str(round(liveness.period_s * 1_000_000))
@@ -220,6 +227,9 @@ class Starts:
             "RECONCILER_POOL": pool,
         }
 
+    def _temporary(self, template: Template) -> bool:
+        return template.sandbox.private_tmp and bool(self._host.temporary)
+
     def _groups(self, template: Template, account: Account) -> tuple[int | None, list[int] | None]:
         """Its group and further groups; None: as they are, or as the account has them."""
         try:
@@ -266,7 +276,7 @@ class Starts:
         id_ = _template_id(pool, template_hash)
         account = self._host.account(template.user)
         gid, groups = self._groups(template, account)
-        limits = _limits(template)
+        limits = _limits(template, self._host.temporary if lane is None else "")
         sockets = [socket_name(pool, socket.name) for socket in template.sockets]
         fields = protocol.Template(
             id=id_,
@@ -295,9 +305,15 @@ class Starts:
         return id_, messages
 
 
-def _limits(template: Template) -> dict[str, Any]:
-    """What is asked for, as the launcher's Limits; empty when nothing is, and then the start is a fast one."""
+def _limits(template: Template, temporary: str) -> dict[str, Any]:
+    """What is asked for, as the launcher's Limits; empty when nothing is, and then the start is a fast one.
+
+    `temporary`: where directories stand in for a private /tmp, if they do.
+    """
     resources, sandbox = template.resources, template.sandbox
+    writable = sandbox.read_write_paths
+    if writable is not None and sandbox.private_tmp and temporary:
+        writable = [*writable, temporary]
     asked = protocol.Limits(
         nice=template.nice,
         rlimits=template.rlimits.numbers(),
@@ -307,8 +323,8 @@ def _limits(template: Template) -> dict[str, Any]:
         pids=resources.limits.pids,
         required=resources.enforcement is Enforcement.REQUIRED,
         no_new_privileges=sandbox.no_new_privileges,
-        read_write_paths=sandbox.read_write_paths,
-        private_tmp=sandbox.private_tmp,
+        read_write_paths=writable,
+        private_tmp=sandbox.private_tmp and not temporary,
     )
     nothing = protocol.Limits(required=asked.required)
     return (

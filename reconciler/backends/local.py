@@ -8,12 +8,13 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from reconciler.backends import logs, secrets
 from reconciler.backends.base import Account
+from reconciler.backends.temporary import Temporary
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Decoder, FrameError, Message
 from reconciler.resources.environment import ValueFrom
@@ -102,13 +103,19 @@ class SocketLink:
             self._on_end(why)
 
 
+_FINISH_S = 2.0
+
+
 class LocalHost:
     """Accounts, ports and files of this machine."""
 
-    def __init__(self, log_directory: str, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, log_directory: str, environ: Mapping[str, str] = os.environ, temporary: str = "") -> None:
+        """`temporary`: the directory for those of workers; root needs none."""
         self.path = environ.get("PATH", os.defpath)
         self.notify_path = environ.get("RECONCILER_NOTIFY_PATH", "")
+        self.temporary = temporary if os.geteuid() else ""
         self._environ = environ
+        self._temporary = Temporary(temporary)
         self._logs = log_directory
         self._accounts: dict[str | None, Account] = {}
 
@@ -136,6 +143,22 @@ class LocalHost:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             return int(probe.getsockname()[1])
+
+    def make_temporary(self, instance: str) -> None:
+        """The directory of that name below `temporary`, if need be. Raises OSError."""
+        self._temporary.make(instance)
+
+    def remove_temporary(self, instance: str) -> None:
+        """Removes it with all that it holds, if there is one."""
+        self._temporary.remove(instance)
+
+    def keep_temporary(self, instances: Collection[str]) -> None:
+        """Removes the directories of all other workers: what an earlier daemon has left."""
+        self._temporary.keep_only(instances)
+
+    def finish(self) -> None:
+        """Before the end: what is being removed is gone."""
+        self._temporary.finish(_FINISH_S)
 
     def remove_files(self, files: Sequence[str]) -> list[str]:
         """Removes files and sockets, never directories, links not followed; returns what could not be removed and why."""

@@ -52,8 +52,8 @@ def exec_command(worker: str, command: Sequence[str], state: str | None) -> int:
         # the program shows a title there: what it was started with is made again
         with connect(state) as client:
             revision = client.get("revisions", revision_name(found["spec"]["pool"], status["templateHash"]))
-            launcher = client.status()["launcher"]["pid"]
-        environment = _declared(found, revision, launcher)
+            daemon = client.status()
+        environment = _declared(found, revision, daemon["launcher"]["pid"], daemon["state"])
     if sys.stdin.isatty() and "TERM" in os.environ:
         environment.setdefault("TERM", os.environ["TERM"])
     place = enter.place(pid)
@@ -64,7 +64,7 @@ def exec_command(worker: str, command: Sequence[str], state: str | None) -> int:
     return enter.run(place, environment, command)
 
 
-def _declared(worker: dict[str, Any], revision: dict[str, Any], launcher: int) -> dict[str, str]:
+def _declared(worker: dict[str, Any], revision: dict[str, Any], launcher: int, daemon_state: str) -> dict[str, str]:
     """What a worker's template declares, with secrets read by us."""
     from reconciler.backends import enter
     from reconciler.backends.launch import StartError, Starts
@@ -79,7 +79,7 @@ def _declared(worker: dict[str, Any], revision: dict[str, Any], launcher: int) -
         status=WorkerStatus(instance=worker["status"]["instance"]),
     )
     template = Template.model_validate_json(json.dumps(revision["spec"]["template"]))
-    starts = Starts(LocalHost("", enter.environment_of(launcher) or {}))
+    starts = Starts(LocalHost("", enter.environment_of(launcher) or {}, f"{daemon_state}/tmp"))
     try:
         return starts.environment(made.spec.pool, made, template)
     except StartError as error:

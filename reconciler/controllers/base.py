@@ -192,7 +192,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """Declared files of an ended worker are removed."""
+    """Declared files of an ended worker are removed, and its temporary directory if it had one."""
 
     key: Key
     files: tuple[str, ...]

@@ -78,7 +78,7 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
     rules = rules_of(pool, world)
     status = counted(worker.status, rules, now)
     ended = status.counted != worker.status.counted
-    actions = _cleanup(worker, _template(worker, pool, world)) if ended else ()
+    actions = _cleanup(worker, pool, world) if ended else ()
     unwanted = _unwanted(worker, pool, world.mode, now)
     if pool is None or pool.metadata.deleted_at is not None or worker.metadata.deleted_at is not None:
         return Plan((*actions, *(_end_events(worker, status, False, now) if ended else ()), Remove(worker.key)))
@@ -142,9 +142,11 @@ def _spawn(worker: Worker, pool: Pool, status: WorkerStatus, outcome: Outcome, n
     return Spawn(worker.key, instance, worker.spec.template_hash, asked, reason)
 
 
-def _cleanup(worker: Worker, template: Template) -> tuple[Action, ...]:
-    files = template.cleanup.files
-    return (Cleanup(worker.key, tuple(files)),) if files else ()
+def _cleanup(worker: Worker, pool: Pool | None, world: World) -> tuple[Action, ...]:
+    files = _template(worker, pool, world).cleanup.files
+    ran = world.template(worker.spec.pool, worker.status.template_hash)
+    private = ran is not None and ran.sandbox.private_tmp
+    return (Cleanup(worker.key, tuple(files)),) if files or private else ()
 
 
 # It runs.

@@ -97,7 +97,11 @@ class Sandbox(Model):
         description="Given: it can write below these, to its output and to devices like /dev/null; the rest is "
         "read-only, by Landlock (Linux 5.13). Implies noNewPrivileges.",
     )
-    private_tmp: bool = Field(default=False, description="An empty /tmp and /var/tmp of its own; needs root.")
+    private_tmp: bool = Field(
+        default=False,
+        description="An empty /tmp and /var/tmp of its own, gone with it; where the daemon is not root, a directory of its own "
+        "that TMPDIR names (tasks: root only).",
+    )
 
 
 def findings(template: Template) -> Iterator[tuple[str, tuple[str | int, ...], str, str]]:

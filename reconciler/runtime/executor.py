@@ -184,6 +184,8 @@ class Executor:
         template = world.template(worker.spec.pool, worker.status.template_hash) if worker is not None else None
         if worker is None or template is None:
             return [f"nothing is known of what {key} ran: {', '.join(files)} may be left"]
+        if template.sandbox.private_tmp:
+            self._host.remove_temporary(worker.status.instance)
         try:
             return self._host.remove_files(self._starts.files(worker.spec.pool, worker, template, files))
         except StartError as error:

@@ -19,6 +19,18 @@ class Machine:
     path = "/opt/bin:/bin"
     notify_path = "/run/notify.sock"
 
+    def __init__(self, temporary: str = "") -> None:
+        self.temporary = temporary
+        self.made: list[str] = []
+
+    def make_temporary(self, instance: str) -> None:
+        if self.temporary == "/full":
+            raise OSError(28, "No space left on device")
+        self.made.append(instance)
+
+    def remove_temporary(self, instance: str) -> None:
+        self.made.remove(instance)
+
     def account(self, user: str | None) -> Account:
         if user is None:
             return Account(None, None, None, "me", "/home/me", "/bin/sh")
@@ -170,3 +182,14 @@ def test_a_task_with_limits_is_contained_so_that_its_cgroup_is_taken_away() -> N
 
     assert contained() is False
     assert contained(resources={"limits": {"memory": "1Gi"}}) is True
+
+
+def test_where_the_daemon_is_not_root_a_private_tmp_is_a_directory_that_is_named_and_may_be_written() -> None:
+    template = a_template(sandbox={"privateTmp": True, "readWritePaths": ["/srv"]})
+    host = Machine("/state/tmp")
+    register, spawn = Starts(host).worker("web", a_worker(), "0a1b.1", "abc", template)
+    assert spawn[1][0][4]["TMPDIR"] == "/state/tmp/0a1b.1" and host.made == ["0a1b.1"]
+    assert register[2]["limits"] == {"read_write_paths": ["/srv", "/state/tmp"]}
+    with pytest.raises(StartError, match=r"a temporary directory: .*No space left") as failed:
+        Starts(Machine("/full")).worker("web", a_worker(), "0a1b.1", "abc", template)
+    assert (failed.value.step, failed.value.errno) == ("sandbox", 28)

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+import pytest
+
 from tests.real.house import House, alive, eventually, open_descriptors
 
 LEAVES_THINGS = """
@@ -101,3 +103,38 @@ def test_descriptors_of_the_daemon_are_what_they_were_when_workers_have_come_and
     before = a_round()
     eventually(lambda: a_round() <= before, 30, "as many descriptors as after the first round")
     assert not (house.path / "held").exists()
+
+
+@pytest.mark.parametrize("confined", [False, True], ids=["plain", "sandbox"])
+def test_a_temporary_directory_of_its_own_needs_no_right_and_goes_with_its_worker(
+    house: House, as_nobody: list[str], confined: bool
+) -> None:
+    line = 'mkdir -p "$TMPDIR/a/b" && touch "$TMPDIR/a/b/c" && chmod 0 "$TMPDIR/a" && exec sleep 1000'
+    sandbox = {"privateTmp": True} | ({"readWritePaths": []} if confined else {})
+    house.manifest("web", ["sh", "-c", line], replicas=2, template={"sandbox": sandbox})
+    house.up(wrapper=as_nobody)
+
+    def held() -> set[str]:
+        place = house.state / "tmp"
+        return {name for name in os.listdir(place) if (place / name / "a/b/c").exists()}
+
+    def instances() -> set[str]:
+        return {status["instance"] for status in house.workers("web").values()}
+
+    pids = house.ready("web", 2)
+    eventually(lambda: held() == instances())
+    kill(pids["web-0"])
+    eventually(
+        lambda: held() == instances() and house.worker("web-0")["restarts"] == 1, what="only the new one's things"
+    )
+    now = house.ready("web", 2)
+    house.kill_launcher()
+    kill(now["web-1"])
+    house.up(wrapper=as_nobody)
+    house.ready("web", 2)
+    eventually(lambda: held() == instances() and house.worker("web-1")["restarts"] == 1)
+    assert house.ready("web", 2)["web-0"] == now["web-0"]
+    told = house.cli("exec", "worker/web-0", "--", "sh", "-c", 'ls "$TMPDIR"')
+    assert told.stdout == "a\n", told.stderr
+    house.down()
+    assert not [*house.state.glob("tmp/*/*")]

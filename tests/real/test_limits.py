@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import reconciler
 from reconciler.launcher.cgroups import Cgroups
 from tests.real.house import House, eventually, worker
 
@@ -136,22 +132,6 @@ def test_a_start_that_a_limit_refuses_says_which_and_why(shared: House, name: st
     last = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"), what="a failed start")
     assert last["reason"] == "StartFailed"
     assert last["message"].startswith("sandbox: ")
-
-
-@pytest.fixture
-def as_nobody(root: None, house: House) -> list[str]:
-    """What to put in front of a command of ours so that it runs as nobody, who may make no cgroups and own this house."""
-    for directory in (house.path, house.manifests):
-        os.chown(directory, 65534, 65534)
-    packages = os.pathsep.join([str(Path(reconciler.__file__).parents[1]), *filter(os.path.isdir, sys.path)])
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"PYTHONPATH={packages}"]
-    # the interpreter of these tests may be root's alone: then the system's, of the same version, runs the same files
-    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        wrapper = [*nobody, "sh", "-c", 'python="$1"; shift 2; exec "$python" "$@"', "sh", python]
-        done = subprocess.run([*wrapper, "-", "-m", "reconciler", "version"], cwd="/", capture_output=True)
-        if done.returncode == 0:
-            return wrapper
-    pytest.skip("nobody may not execute a Python that has what this needs")
 
 
 def test_a_limit_that_this_machine_cannot_enforce_is_said(house: House, as_nobody: list[str]) -> None:

@@ -46,6 +46,7 @@ class SimulatedHost:
 
     path = "/bin"
     notify_path = "/run/notify.sock"
+    temporary = ""
 
     def __init__(self) -> None:
         self._port = 20_000
@@ -59,6 +60,12 @@ class SimulatedHost:
     def free_port(self) -> int:
         self._port += 1
         return self._port
+
+    def make_temporary(self, instance: str) -> None:
+        """A simulated machine is root's."""
+
+    def remove_temporary(self, instance: str) -> None:
+        """There are none."""
 
     def remove_files(self, files: Sequence[str]) -> list[str]:
         return []
