@@ -66,6 +66,11 @@ class Queue(Protocol):
         ...
 
     @property
+    def recalling(self) -> int:
+        """How many claimed tasks the launcher has been asked for and has neither begun nor given back."""
+        ...
+
+    @property
     def next_late_ms(self) -> int | None:
         """When the first task that has not begun can no longer meet its deadline."""
         ...

@@ -52,7 +52,7 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     if unwanted := queue.unwanted(now_ms):
         actions.append(Recall(key.name, tuple(unwanted)))
 
-    room = _room(pool, queue, now_ms) if world.mode is Mode.RUNNING else 0
+    room = _room(pool, queue, now_ms) + len(unwanted) if world.mode is Mode.RUNNING else 0
     if room > 0:
         ids = tuple(queue.ready(room + len(expired), now_ms))
         if expired:
@@ -85,7 +85,7 @@ def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Actio
 def _room(pool: Pool | None, queue: Queue, now_ms: int) -> int:
     if pool is None or pool.spec.tasks is None or pool.metadata.deleted_at is not None or not pool.spec.replicas:
         return 0
-    return pool.spec.replicas + max(AHEAD, queue.ended_since(now_ms - AHEAD_MS)) - queue.claimed
+    return pool.spec.replicas + max(AHEAD, queue.ended_since(now_ms - AHEAD_MS)) - queue.claimed + queue.recalling
 
 
 class EndedTry(NamedTuple):

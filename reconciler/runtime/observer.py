@@ -217,7 +217,8 @@ class Observer:
         pool = self._store.get(Pool, record.pool)
         retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
         over = record.state.ended
-        queue.charge(record, exit_.get("cpu_ms", 0), max(0, at_ms - record.started_ms))
+        ran_ms = max(0, at_ms - record.started_ms) if record.started_ms else 0
+        queue.charge(record, exit_.get("cpu_ms", ran_ms), ran_ms)
         verdict = after_exit(record, ended, retry, at_ms)
         said = None if over else fault_event(record, ended, verdict, self._now)
         if said is not None:

@@ -45,6 +45,7 @@ class TaskQueue:
         self._order: Ordering = Fifo()
         self._ahead: dict[int, None] = {}  # claimed and not begun, as far as is known
         self._recalled: set[int] = set()
+        self._stale: set[int] = set()
         self._deadlines: list[tuple[int, int]] = []  # of what has not begun
         self._late: dict[int, None] = {}
         self._delayed: list[tuple[int, int]] = []
@@ -63,6 +64,7 @@ class TaskQueue:
         for task_id in sorted(self._order):
             order.add(task_id)
         self._order = order
+        self._stale = set(self._ahead)
         self._late.clear()
         self._deadlines = [(r.deadline_ms, r.id) for r in self.live.values() if r.deadline_ms and order.expires]
         heapq.heapify(self._deadlines)
@@ -123,6 +125,7 @@ class TaskQueue:
         self._running[record.id] = record
         self._ahead.pop(record.id, None)
         self._recalled.discard(record.id)
+        self._order.begin(record.id)
         record.state = TaskState.RUNNING
         record.attempts = record.claim
         record.pid, record.slot, record.started_ms = pid, slot, started_ms
@@ -238,16 +241,22 @@ class TaskQueue:
     def unwanted(self, now_ms: int) -> Sequence[int]:
         """What the launcher has not begun and should not: it is too late, or something here has to go before it."""
         if not self._ahead:
+            self._stale.clear()
             return ()
         self._find_late(now_ms)
         found = [task_id for task_id in self._late if task_id in self._ahead and task_id not in self._recalled]
-        if self._order.recalls:
-            taken = [i for i in reversed(self._ahead) if i not in self._recalled and i not in self._late]
-            for waiting, ahead in zip(self.ready(len(taken), now_ms), taken, strict=False):
-                if not self._order.goes_before(waiting, ahead):
-                    break
-                found.append(ahead)
+        if self._stale:  # claimed in the order of another policy
+            found += [task_id for task_id in self._stale if task_id in self._ahead and task_id not in self._late]
+        elif self._order.recalls and (first := self.ready(1, now_ms)):
+            before = self._order.goes_before
+            asked = self._recalled
+            found += [i for i in self._ahead if i not in asked and i not in self._late and before(first[0], i)]
         return found
+
+    @property
+    def recalling(self) -> int:
+        """How many the launcher has been asked for and has neither begun nor given back."""
+        return len(self._recalled)
 
     @property
     def next_late_ms(self) -> int | None:
@@ -257,6 +266,7 @@ class TaskQueue:
     def recalled(self, task_id: int) -> None:
         """The launcher has been asked for it."""
         self._recalled.add(task_id)
+        self._stale.discard(task_id)
 
     def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
         """Whether a new task could not meet that deadline, as far as the policy can know."""

@@ -222,11 +222,13 @@ def test_what_waits_at_the_launcher_is_wanted_back_when_something_more_urgent_co
     queue.began(runs, 1, 0, 0)
     assert list(queue.unwanted(0)) == []
     urgent = submitted(store, queue, priority=200)
-    assert list(queue.unwanted(0)) == [far.id]
-    queue.recalled(far.id)
-    assert list(queue.unwanted(0)) == [near.id]  # the last that was claimed would have been the last to begin
+    assert list(queue.unwanted(0)) == [near.id, far.id]
+    for ahead in (near, far):
+        queue.recalled(ahead.id)
+    assert list(queue.unwanted(0)) == [] and queue.recalling == 2
+    queue.began(near, 1, 0, 0)  # it was too late for that one
     queue.give_back(far)
-    assert queue.ready(9, 0) == [urgent.id, far.id]
+    assert queue.ready(9, 0) == [urgent.id, far.id] and queue.recalling == 0
 
 
 def test_fault_T8_a_deadline_ends_what_waits_and_what_runs() -> None:

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from reconciler.resources.pool import PoolSpec
+from reconciler.resources.scheduling import SchedulingType
 from tests.sim.world import World
 
 FAULTS = (
     "cancels", "clock-steps", "crashes", "deletes", "disk-full", "doubled-frames", "edits", "escapees", "exits-unreadable",
     "failing-starts", "freezes", "ignores-term", "instant-exits", "kill-controller", "kill-launcher", "lost-frames",
     "no-cgroup", "poison", "power-cut", "reboot", "shutdowns", "slow-starts", "slow-wire", "stuck", "unreadable",
+    "policies",
 )  # fmt: skip
 
 SHARE = 0.4
@@ -70,7 +72,7 @@ class Chaos:
         world.timeline.say(f"faults: {', '.join(sorted(world.faults))}")
         world.declare("web", workers(chance.randint(1, 3), 1))
         world.declare("api", workers(chance.randint(1, 2), 1, strategy={"maxUnavailable": 2}))
-        world.declare("batch", slots(chance.randint(1, 3)))
+        world.declare("batch", self._slots(chance.randint(1, 3)))
         world.healed = False
         world.up()
         self._often(2.0, self._submit)
@@ -128,13 +130,26 @@ class Chaos:
             fields |= {"max_attempts": 1, "on_unknown": "Fail"}
         if command == "long" or chance.random() < 0.2:
             fields["timeout_s"] = chance.choice(("1s", "3s"))
+        if "policies" in world.faults:
+            policies = world.timeline.chance("policies")
+            fields |= {
+                "priority": policies.choice((10, 100, 100, 250)),
+                "tenant": policies.choice(("ads", "ops", None)),
+            }
+            if policies.random() < 0.2:
+                fields["deadline"] = policies.choice((0.5, 3.0, 20.0))
         world.submit("batch", [command, str(len(world.orders))], **fields)
+
+    def _slots(self, replicas: int) -> PoolSpec:
+        if "policies" not in self.world.faults:
+            return slots(replicas)
+        return slots(replicas, scheduling={"type": self.world.timeline.chance("policies").choice(list(SchedulingType))})
 
     def _edit(self) -> None:
         chance, world = self._chance, self.world
         name = chance.choice(("web", "api", "batch"))
         if name == "batch":
-            world.declare(name, slots(chance.randint(0, 3)))
+            world.declare(name, self._slots(chance.randint(0, 3)))
             return
         was = world.desired.get(name)
         match chance.choice(("scale", "template", "template", "back", "bad")):

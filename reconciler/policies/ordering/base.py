@@ -1,6 +1,6 @@
 """What every order of waiting tasks can do; one class a policy, in the files beside this one.
 
-    submitted, due again -> add -> | the order | -> peek -> take -> runs -> charge
+    submitted, due again -> add -> | the order | -> peek -> take -> begin -> charge
                                         ^  \\-> discard (cancelled, expired)   |
                                         `----------- put_back (never began) <-'
 
@@ -66,6 +66,10 @@ class Ordering(Protocol):
 
     def take(self, task_id: int) -> None:
         """It goes to the launcher."""
+        ...
+
+    def begin(self, task_id: int) -> None:
+        """What had been taken runs; said once a try at least."""
         ...
 
     def put_back(self, task_id: int) -> None:

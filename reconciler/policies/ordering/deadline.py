@@ -69,6 +69,9 @@ class EarliestDeadlineFirst:
         self._taken.discard(task_id)
         self.add(task_id)
 
+    def begin(self, task_id: int) -> None:
+        """That changes nothing."""
+
     def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
         """How long it ran moves the average."""
         self._taken.discard(task_id)

@@ -6,7 +6,7 @@
 
 A task is charged at its start with what its tenant's tasks took on average, and that is corrected at its end. A tenant
 with nothing waiting or running who comes back begins where the tenants that were served meanwhile stand: absence earns
-nothing (start-time fair queueing: the virtual time is what the latest to be taken had used).
+nothing (start-time fair queueing: the virtual time is what the tenant of the latest to begin had used before).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import chain, islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sortedcontainers import SortedList
 
@@ -24,14 +24,25 @@ from reconciler.policies.ordering.fifo import Fifo
 FIRST_ESTIMATE_MS = 1000.0
 """What a task is thought to use before any has ended."""
 
+LEAST_MS = 1
+"""A start costs about that much: who floods the queue with tasks that do nothing is served no more often than others."""
+
 SMOOTHING = 8
 """One end moves the average by an eighth of the difference."""
 
 _SWEEP_AT = 4096
 """So many absent tenants are not worth a sweep."""
 
-_Place = tuple[float, int, str]
+_Place = tuple[int, int, str]
 """What has been used for the weight, the first task, who."""
+
+
+class _Taken(NamedTuple):
+    """A task at the launcher: whose, what its tenant had used before it, and what it was charged."""
+
+    who: str
+    stood: int
+    cost: int
 
 
 class FairShare:
@@ -49,14 +60,16 @@ class FairShare:
         self._weights = weights
         self._default_weight = default_weight
         self._lines: dict[str, Fifo] = {}
-        self._used: dict[str, float] = {}
+        self._used: dict[
+            str, int
+        ] = {}  # weighted microseconds: whole numbers, so that what is taken back leaves no trace
         self._places = SortedList()
         self._place: dict[str, _Place] = {}
-        self._taken: dict[int, tuple[str, float]] = {}
+        self._taken: dict[int, _Taken] = {}
         self._running: dict[str, int] = {}
         self._mean: dict[str, float] = {}
         self._mean_of_all: float | None = None
-        self._virtual = 0.0
+        self._virtual = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -68,7 +81,7 @@ class FairShare:
         """To its tenant's line; one who was absent is brought to where the others are."""
         who = self._who(task_id)
         if who not in self._lines and who not in self._running:
-            self._used[who] = max(self._used.get(who, 0.0), self._virtual)
+            self._used[who] = max(self._used.get(who, 0), self._virtual)
         self._join(who, task_id)
 
     def discard(self, task_id: int) -> None:
@@ -93,17 +106,23 @@ class FairShare:
             found.append(task_id)
             after = next(rest[who], None)
             if after is not None:
-                heappush(touched, (used + self._estimate_ms(who) / self._weight(who), after, who))
+                heappush(touched, (used + self._cost(who, self._estimate_ms(who)), after, who))
         return found
 
     def take(self, task_id: int) -> None:
         """Its tenant is charged with the estimate."""
-        who, estimate_ms = self._who(task_id), self._estimate_ms(self._who(task_id))
-        self._virtual = max(self._virtual, self._used[who])
-        self._used[who] += estimate_ms / self._weight(who)
-        self._taken[task_id] = who, estimate_ms
+        who = self._who(task_id)
+        taken = _Taken(who, self._used[who], self._cost(who, self._estimate_ms(who)))
+        self._used[who] += taken.cost
+        self._taken[task_id] = taken
         self._running[who] = self._running.get(who, 0) + 1
         self._leave(who, task_id)
+
+    def begin(self, task_id: int) -> None:
+        """Who comes now stands where this one stood."""
+        taken = self._taken.get(task_id)
+        if taken is not None:
+            self._virtual = max(self._virtual, taken.stood)
 
     def put_back(self, task_id: int) -> None:
         """Its tenant gets the estimate back."""
@@ -111,20 +130,22 @@ class FairShare:
         if taken is None:  # it was taken under another policy, or by another controller
             self.add(task_id)
             return
-        who, estimate_ms = taken
-        self._used[who] -= estimate_ms / self._weight(who)
-        self._ended(who)
-        self._join(who, task_id)
+        self._used[taken.who] -= taken.cost
+        self._ended(taken.who)
+        self._join(taken.who, task_id)
 
     def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
         """The estimate is corrected by what it really used."""
-        who, estimate_ms = self._taken.pop(task_id, None) or (self._who(task_id), None)
-        self._used[who] = self._used.get(who, self._virtual) + (cpu_ms - (estimate_ms or 0.0)) / self._weight(who)
+        cpu_ms = max(cpu_ms, LEAST_MS)
+        taken = self._taken.pop(task_id, None)
+        who = taken.who if taken is not None else self._who(task_id)
+        paid = taken.cost if taken is not None else 0
+        self._used[who] = self._used.get(who, self._virtual) + self._cost(who, cpu_ms) - paid
         mean = self._mean.get(who)
         self._mean[who] = float(cpu_ms) if mean is None else mean + (cpu_ms - mean) / SMOOTHING
         mean = self._mean_of_all
         self._mean_of_all = float(cpu_ms) if mean is None else mean + (cpu_ms - mean) / SMOOTHING
-        if estimate_ms is not None:
+        if taken is not None:
             self._ended(who)
         self._move(who)
         if len(self._used) > _SWEEP_AT + 2 * (len(self._lines) + len(self._running)):
@@ -132,10 +153,10 @@ class FairShare:
 
     def goes_before(self, waiting: int, taken: int) -> bool:
         """Whether it would have been chosen before it, had both been waiting."""
-        one, (other, estimate_ms) = self._who(waiting), self._taken.get(taken, ("", 0.0))
-        if one == other or taken not in self._taken:
+        who, other = self._who(waiting), self._taken.get(taken)
+        if other is None or other.who == who:
             return False
-        return (self._used[one], waiting) < (self._used[other] - estimate_ms / self._weight(other), taken)
+        return (self._used[who], waiting) < (other.stood, taken)
 
     def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
         """How long the others take is not known here."""
@@ -145,8 +166,8 @@ class FairShare:
         task = self._live[task_id]
         return (task.tenant if self._by == "tenant" else task.key) or ""
 
-    def _weight(self, who: str) -> float:
-        return self._weights.get(who, self._default_weight)
+    def _cost(self, who: str, cpu_ms: float) -> int:
+        return round(cpu_ms * 1000 / self._weights.get(who, self._default_weight))
 
     def _estimate_ms(self, who: str) -> float:
         mean = self._mean.get(who, self._mean_of_all)
@@ -187,7 +208,9 @@ class FairShare:
             self._place[who] = new
 
     def _forget_absent(self) -> None:
-        """Who is absent and would be brought up to the others anyway is as good as new."""
+        """The half of the absent that has used least is as good as new: what they had ahead of the others was little."""
         kept = self._lines.keys() | self._running.keys()
-        self._used = {who: used for who, used in self._used.items() if who in kept or used > self._virtual}
+        absent = sorted(self._used.keys() - kept, key=lambda who: (self._used[who], who))
+        for who in absent[: len(absent) // 2]:
+            del self._used[who]
         self._mean = {who: mean for who, mean in self._mean.items() if who in self._used}

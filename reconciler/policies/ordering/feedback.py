@@ -89,6 +89,9 @@ class MultiLevelFeedback:
         """To its level; in the order of submission among those that came since the last boost."""
         self._join(task_id, self._taken.pop(task_id, 0))
 
+    def begin(self, task_id: int) -> None:
+        """That changes nothing."""
+
     def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
         """It, and its tenant, sink to the level that this CPU time leads to."""
         self._taken.pop(task_id, None)

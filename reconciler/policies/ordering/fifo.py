@@ -75,6 +75,9 @@ class Fifo:
     take = discard
     put_back = add
 
+    def begin(self, task_id: int) -> None:
+        """That changes nothing."""
+
     def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
         """What it used changes nothing."""
 

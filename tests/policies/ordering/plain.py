@@ -60,22 +60,22 @@ class PlainShares(Plain):
     def __init__(self, live: Live, weights: Mapping[str, float]) -> None:
         super().__init__(live)
         self.weights = weights
-        self.used: dict[str, float] = {}
+        self.used: dict[str, int] = {}
         self.means: dict[str, float] = {}
         self.mean_of_all: float | None = None
-        self.estimates: dict[int, float] = {}
-        self.virtual = 0.0
+        self.paid: dict[int, int] = {}
+        self.virtual = 0
 
     def who(self, task_id: int) -> str:
         return self.live[task_id].tenant or ""
 
     def present(self) -> set[str]:
-        return {self.who(i) for i in self.waiting} | {self.who(i) for i in self.estimates}
+        return {self.who(i) for i in self.waiting} | {self.who(i) for i in self.paid}
 
     def add(self, task_id: int) -> None:
         who = self.who(task_id)
         if who not in self.present():
-            self.used[who] = max(self.used.get(who, 0.0), self.virtual)
+            self.used[who] = max(self.used.get(who, 0), self.virtual)
         super().add(task_id)
 
     def choose(self, now_ms: int) -> int:
@@ -87,12 +87,13 @@ class PlainShares(Plain):
         who = self.who(task_id)
         self.virtual = max(self.virtual, self.used[who])
         fallback = 1000.0 if self.mean_of_all is None else self.mean_of_all
-        self.estimates[task_id] = self.means.get(who, fallback)
-        self.used[who] += self.estimates[task_id] / self.weights.get(who, 1.0)
+        self.paid[task_id] = round(self.means.get(who, fallback) * 1000 / self.weights.get(who, 1.0))
+        self.used[who] += self.paid[task_id]
 
     def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
         who = self.who(task_id)
-        self.used[who] += (cpu_ms - self.estimates.pop(task_id)) / self.weights.get(who, 1.0)
+        cpu_ms = max(cpu_ms, 1)
+        self.used[who] += round(cpu_ms * 1000 / self.weights.get(who, 1.0)) - self.paid.pop(task_id)
         old = self.means.get(who)
         self.means[who] = cpu_ms if old is None else old + (cpu_ms - old) / 8
         self.mean_of_all = cpu_ms if self.mean_of_all is None else self.mean_of_all + (cpu_ms - self.mean_of_all) / 8

@@ -52,6 +52,7 @@ def test_the_first_is_the_one_that_the_definition_names(name: str, steps: list[T
             first = model.choose(now_ms)
             assert order.peek(1, now_ms) == [first]
             order.take(first)
+            order.begin(first)
             model.take(first)
             running.append(first)
         elif word in ("end", "again") and running:
@@ -88,6 +89,8 @@ def test_what_was_taken_and_never_began_takes_its_old_place(name: str, tasks: li
     taken = before[:count]
     for number in taken:
         order.take(number)
+    if count < len(before):
+        assert not any(order.goes_before(before[count], number) for number in taken), "it would be recalled for ever"
     for number in taken:
         order.put_back(number)
     assert order.peek(len(live), 0) == before
@@ -108,6 +111,7 @@ def serve(
         (first,) = order.peek(1, now_ms)
         tenant = live[first].tenant or ""
         order.take(first)
+        order.begin(first)
         now_ms += cpu_ms[tenant]
         had[tenant] += cpu_ms[tenant]
         order.charge(first, cpu_ms[tenant], cpu_ms[tenant])

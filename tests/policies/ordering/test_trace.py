@@ -77,6 +77,7 @@ def run(order: Ordering, model: Plain, live: dict[int, Task], tasks: list[tuple[
             (first,) = order.peek(1, now_ms)
             assert first == model.choose(now_ms), f"the {len(began) + 1}. to begin, at {now_ms} ms"
             order.take(first)
+            order.begin(first)
             model.take(first)
             began.append(first)
             heappush(ends, (now_ms + tasks[first - 1][1], first))
