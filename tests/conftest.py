@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import compileall
+from pathlib import Path
+
 import pytest
+
+PACKAGE = Path(__file__).parents[1] / "reconciler"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hundreds of daemons and commands are started: none of them is to compile the package anew, as where
+    PYTHONDONTWRITEBYTECODE is set. An installation by pip is compiled, too."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(PACKAGE, quiet=1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
