@@ -185,6 +185,19 @@ class Client:
         """Cancels what waits, ends what runs."""
         return self._json("POST", _path("tasks", task_id, "cancel"))
 
+    def retry(self, task_id: str) -> dict[str, Any]:
+        """A new task like one that has ended; asked twice, made once."""
+        return self._json("POST", _path("tasks", task_id, "retry"))
+
+    def retry_many(self, pool: str | None, state: str | None) -> int:
+        """All that has ended without success in a pool, or in a state; returns how many new tasks that makes."""
+        found: int = self._json("POST", _path("tasks", "retry"), body={"pool": pool, "state": state})["retried"]
+        return found
+
+    def hold(self, pool: str, verb: str, override: str | None = None, reason: str = "") -> dict[str, Any]:
+        """`pause`, `drain` or `resume` of a pool's tasks; `override` as of `stop`."""
+        return self._json("POST", _path("pools", pool, verb), body={"override": override, "reason": reason})
+
     def cancel_many(self, pool: str | None, state: str | None) -> int:
         """All live tasks of a pool, in a state."""
         body = {"pool": pool, "state": state}

@@ -20,7 +20,6 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +28,6 @@ from reconciler import __version__
 from reconciler.api.base import LogFile
 from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
-from reconciler.controllers import intake
 from reconciler.controllers.base import Mode
 from reconciler.controllers.convergence import in_trouble, nothing_runs, planned, settled
 from reconciler.controllers.health import Ground, problems
@@ -42,9 +40,8 @@ from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool
-from reconciler.resources.scheduling import Admission
 from reconciler.resources.task import Submission
-from reconciler.resources.units import format_moment, from_ms, to_ms
+from reconciler.resources.units import format_moment, from_ms
 from reconciler.resources.worker import Worker
 from reconciler.runtime.commands import BesideWorkers
 from reconciler.runtime.console import Console
@@ -56,6 +53,7 @@ from reconciler.runtime.probes import Prober
 from reconciler.runtime.pulse import next_second
 from reconciler.runtime.rotation import Rotation
 from reconciler.runtime.sources import DirectorySource, forget_others
+from reconciler.runtime.submissions import Submissions
 from reconciler.runtime.turns import Turns
 from reconciler.runtime.waiting import Waiting
 from reconciler.runtime.watched import WatchedFiles
@@ -115,6 +113,7 @@ class Controller:
         self._host = LocalHost(str(state / "logs"), temporary=str(state / "tmp"))
         self._host.keep_temporary({worker.status.instance for worker in self.store.all(Worker)})
         self.loop = Loop(self.store, self._link, self._host, self.clock, self._turns.wake)
+        self._submissions = Submissions(self.store, self.loop, self.clock)
         self._turns.drive(self.loop, self._after_turn)
         self.loop.held = bool(sources)
         self._waiting = Waiting(self.live_task, self.clock)
@@ -344,22 +343,11 @@ class Controller:
 
     def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
         """Stages the tasks, all or none; the caller answers after `committed`."""
-        queue, loop = self.loop.queues.of(pool), self.loop
-        stopping = loop.world.mode is not Mode.RUNNING
-        found = self.store.get(Pool, pool)
-        defaults = intake.admit(pool, found, len(submissions), queue.waiting, stopping, loop.degraded)
-        tasks = self.store.tasks
-        now = self.clock.now()
-        now_ms, slots = to_ms(now), found.spec.replicas if found is not None else 0
-        admission = queue.policy.admission
-        too_late = partial(queue.too_late, slots=slots, now_ms=now_ms)
-        refusing = too_late if admission is Admission.REJECT else None
-        taken = intake.take(pool, defaults, submissions, tasks.by_key, tasks.next_id, now_ms, refusing)
-        if admission is Admission.WARN and any(r.deadline_ms and too_late(r.deadline_ms) for r in taken.new):
-            message = "a task is taken whose deadline the queue before it will hardly let it meet"
-            self.store.add_event(event(Key("Pool", pool), "DeadlineDoubtful", message, now, warning=True))
-        loop.submit(pool, taken.new)
-        return taken.answers
+        return self._submissions.submit(pool, submissions)
+
+    def retry(self, task_id: int) -> TaskRecord:
+        """A new task like one that has ended; asked twice, made once."""
+        return self._submissions.retry(task_id)
 
     def cancel(self, task_id: int) -> TaskRecord:
         """Cancels what waits, ends what runs; an ended task stays as it is."""

@@ -7,6 +7,7 @@
     POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
     POST   /api/v1/pools/{name}/stop|start|restart /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
+    POST   /api/v1/tasks/{id}/retry /api/v1/tasks/retry             /api/v1/pools/{name}/pause|drain|resume: api/tasks.py
     GET    /api/v1/workers|tasks/{name}/logs       /api/v1/{kind}/{name}/why|usage
     POST   /api/v1/apply  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
 
@@ -34,7 +35,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.api import sources, used, views, why
+from reconciler.api import sources, tasks, used, views, why
 from reconciler.api.base import Daemon
 from reconciler.api.conditions import Answer, check, live_tasks, of_object, of_task
 from reconciler.api.inforce import joined
@@ -105,6 +106,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         *sources.routes(daemon, clock or SystemClock()),
         _route(f"{v1}/shutdown", api.shutdown, "POST"),
         _route(f"{v1}/rescan", api.rescan, "POST"),
+        *tasks.routes(daemon, clock),
         _route(f"{v1}/tasks/cancel", api.cancel_many, "POST"),
         _route(f"{v1}/tasks/{{name}}/cancel", api.cancel, "POST"),
         _route(f"{v1}/pools/{{name}}/scale", api.scale, "POST"),

@@ -103,6 +103,13 @@ class Daemon(Protocol):
         """
         ...
 
+    def retry(self, task_id: int) -> TaskRecord:
+        """A new task like one that has ended; asked twice, made once.
+
+        Raises NotFound, Refused (it has not ended, or succeeded), QueueFull, Unavailable.
+        """
+        ...
+
     def cancel(self, task_id: int) -> TaskRecord:
         """Cancels what waits, ends what runs; an ended task stays as it is. Raises NotFound."""
         ...

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from reconciler.errors import Conflict, NotFound, QueueFull, Refused, Unavailable
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES
+from reconciler.resources.meta import Wish
 from reconciler.resources.pool import OnUnknown, Pool, Tasks
-from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
+from reconciler.resources.task import MAX_PAYLOAD_BYTES, RETRIED, Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.store.base import TaskRecord
 
@@ -29,7 +30,9 @@ class Taken(NamedTuple):
     new: list[TaskRecord]
 
 
-def admit(name: str, pool: Pool | None, count: int, waiting: int, stopping: bool, degraded: str) -> Tasks:
+def admit(
+    name: str, pool: Pool | None, count: int, waiting: int, stopping: bool, degraded: str, now: datetime
+) -> Tasks:
     """The settings of a pool that takes `count` tasks more; raises what speaks against it.
 
     `waiting`: tasks of the pool not begun; `stopping`: the daemon is; `degraded`: why nothing can be made durable, or "".
@@ -41,6 +44,12 @@ def admit(name: str, pool: Pool | None, count: int, waiting: int, stopping: bool
         raise Refused(f"pool/{name} takes no tasks", "give it `tasks: {mode: PerTask}`, or choose another pool")
     if pool.metadata.deleted_at is not None or stopping:
         raise Unavailable(f"pool/{name} is being stopped and takes no new tasks")
+    standing = pool.metadata.standing(now)
+    if standing is not None and standing.wish is Wish.DRAINING:
+        why = f": {standing.reason}" if standing.reason else ""
+        raise Refused(
+            f"pool/{name} takes no new tasks: {standing.actor} drains it{why}", f"reconciler resume pool/{name}"
+        )
     if degraded:
         raise Unavailable(f"tasks cannot be made durable now: {degraded}", "free space on the state's disk")
     if waiting + count > tasks.queue_limit:
@@ -90,6 +99,39 @@ def take(
     for record in new:
         record.id = next_id()
     return Taken(answers, new)
+
+
+def retry_key(task_id: int) -> str:
+    """Under this key the retry of a task is known: asked twice, made once."""
+    return f"retry/{task_id}"
+
+
+def again(old: TaskRecord, next_id: Callable[[], int], now_ms: int) -> TaskRecord:
+    """A new task like one that has ended. Raises Refused where there is nothing to try once more."""
+    if old.state not in RETRIED:
+        raise Refused(
+            f"task/{old.id} is {old.state}",
+            "it has succeeded: submit a new one" if old.state.ended else "wait for its end, or cancel it",
+        )
+    spec = json.loads(old.spec or "{}")
+    for name in ("notBefore", "idempotencyKey", *(("deadline",) if old.deadline_ms <= now_ms else ())):
+        spec.pop(name, None)
+    return TaskRecord(
+        id=next_id(),
+        pool=old.pool,
+        state=TaskState.PENDING,
+        submitted_ms=now_ms,
+        max_attempts=old.max_attempts,
+        spec=_text({**spec, "retryOf": str(old.id)}),
+        timeout_ms=old.timeout_ms,
+        idempotency_key=retry_key(old.id),
+        digest="",
+        on_unknown_fail=old.on_unknown_fail,
+        priority=old.priority,
+        tenant=old.tenant,
+        key=old.key,
+        deadline_ms=old.deadline_ms if old.deadline_ms > now_ms else 0,
+    )
 
 
 def _record(pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> TaskRecord:

@@ -31,7 +31,7 @@ from reconciler.controllers.base import (
 from reconciler.controllers.worker import stopped_by
 from reconciler.policies import rollout
 from reconciler.resources.event import Event, event
-from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, set_condition
+from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, Wish, set_condition
 from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, revision_hash
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
 from reconciler.resources.task import TaskState
@@ -223,12 +223,17 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         status = _status(pool, workers, "", None, False, now)
         return Plan((*deletions, *_said(pool, status, now)))
     target = revision_hash(pool)
-    stop = pool.metadata.stopped(now)
+    stop, standing = pool.metadata.stopped(now), pool.metadata.standing(now)
+    paused = standing is not None and standing.wish is Wish.PAUSED
     # what waits in the launcher must not begin now
-    open_ = pool.spec.replicas if world.mode is Mode.RUNNING and stop is None else 0
+    open_ = pool.spec.replicas if world.mode is Mode.RUNNING and stop is None and not paused else 0
     ready = (Status.TRUE, "SlotsOpen", f"{open_} slots") if open_ else (Status.FALSE, "NoSlots", "no slot is open")
     if stop is not None:
         ready = (Status.FALSE, "Stopped", stopped_by(stop))
+    elif standing is not None and paused:
+        ready = (Status.FALSE, "Paused", paused_by(standing))
+    elif standing is not None and standing.wish is Wish.DRAINING:
+        ready = (ready[0], "Draining", paused_by(standing))
     conditions = pool.status.conditions
     conditions = set_condition(conditions, "Ready", *ready, now)
     conditions = set_condition(conditions, "Progressing", Status.FALSE, "Complete", "", now)
@@ -250,8 +255,15 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     )
     return Plan(
         (*_revisions(pool, (), target, world), Lane(pool.name, open_, target), *_said(pool, status, now)),
-        stop.until if stop is not None else None,
+        standing.until if standing is not None else None,
     )
+
+
+def paused_by(standing: Intent) -> str:
+    """An operator's pause or drain in words: `drained by user root until ...: maintenance`."""
+    word = "drained" if standing.wish is Wish.DRAINING else "paused"
+    until = f" until {format_moment(standing.until)}" if standing.until is not None else ""
+    return f"{word} by {standing.actor}{until}" + (f": {standing.reason}" if standing.reason else "")
 
 
 def _task_counts(counts: dict[str, int]) -> TaskCounts:

@@ -18,10 +18,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from reconciler.controllers.base import Action, Dispatch, EndTask, Expire, Mode, Plan, Queue, Recall, Record, World
-from reconciler.policies import backoff, fault
+from reconciler.policies import backoff, fault, restart
 from reconciler.resources.event import Event, event
-from reconciler.resources.meta import Key
-from reconciler.resources.pool import Pool, Retry, Stop
+from reconciler.resources.meta import Key, Wish
+from reconciler.resources.pool import Pool, Retry, RetryAction, Stop
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms, to_ms
 from reconciler.resources.worker import Reason
@@ -52,7 +52,7 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     if unwanted := queue.unwanted(now_ms):
         actions.append(Recall(key.name, tuple(unwanted)))
 
-    room = _room(pool, queue, now_ms) + len(unwanted) if world.mode is Mode.RUNNING else 0
+    room = _room(pool, queue, now) + len(unwanted) if world.mode is Mode.RUNNING else 0
     if room > 0:
         ids = tuple(queue.ready(room + len(expired), now_ms))
         if expired:
@@ -82,10 +82,13 @@ def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Actio
     ]
 
 
-def _room(pool: Pool | None, queue: Queue, now_ms: int) -> int:
+def _room(pool: Pool | None, queue: Queue, now: datetime) -> int:
     if pool is None or pool.spec.tasks is None or pool.metadata.deleted_at is not None or not pool.spec.replicas:
         return 0
-    return pool.spec.replicas + max(AHEAD, queue.ended_since(now_ms - AHEAD_MS)) - queue.claimed + queue.recalling
+    standing = pool.metadata.standing(now)
+    if standing is not None and standing.wish in (Wish.STOPPED, Wish.PAUSED):
+        return 0
+    return pool.spec.replicas + max(AHEAD, queue.ended_since(to_ms(now) - AHEAD_MS)) - queue.claimed + queue.recalling
 
 
 class EndedTry(NamedTuple):
@@ -120,6 +123,12 @@ def after_exit(record: TaskRecord, exit: EndedTry, retry: Retry, now_ms: int) ->
         return Verdict(TaskState.EXPIRED, 0, exit.reason, message)
     if record.on_unknown_fail and exit.reason in (Reason.EXIT_UNKNOWN, Reason.HOST_REBOOTED):
         return Verdict(TaskState.UNKNOWN, 0, exit.reason, message)
+    for place, rule in enumerate(retry.rules):
+        if restart.matches(rule, exit):
+            if rule.action is RetryAction.FAIL:
+                why = f"{message}; retry.rules[{place}] ({restart.in_words(rule, rule.action)})"
+                return Verdict(TaskState.FAILED, 0, exit.reason, why)
+            break
     tries = max(record.attempts, record.claim)
     if tries >= record.max_attempts:
         end = TaskState.FAILED if record.max_attempts == 1 else TaskState.DEAD_LETTERED

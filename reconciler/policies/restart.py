@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from reconciler.resources.restart import Policy, RestartPolicySpec, Rule, RuleAction
+from reconciler.resources.restart import Match, Policy, RestartPolicySpec, RuleAction
 from reconciler.resources.worker import LastExit, Reason
 
 
@@ -52,7 +52,7 @@ def after(spec: RestartPolicySpec, end: LastExit) -> Verdict:
     for place, rule in enumerate(spec.rules):
         if matches(rule, end):
             next_, counts = _OF_RULES[rule.action]
-            return Verdict(next_, counts, f"rules[{place}] ({in_words(rule)})")
+            return Verdict(next_, counts, f"rules[{place}] ({in_words(rule, rule.action)})")
     said = f"policy {spec.policy}"
     if spec.policy is not Policy.ALWAYS and end.reason is Reason.EXITED and end.code == 0:
         return Verdict(Next.COMPLETE, False, said)
@@ -60,7 +60,20 @@ def after(spec: RestartPolicySpec, end: LastExit) -> Verdict:
     return Verdict(next_, end.reason is not Reason.HOST_REBOOTED, said)
 
 
-def matches(rule: Rule, end: LastExit) -> bool:
+class End(Protocol):
+    """What a rule may know of an end."""
+
+    @property
+    def code(self) -> int | None: ...
+
+    @property
+    def signal(self) -> str | None: ...
+
+    @property
+    def reason(self) -> Reason: ...
+
+
+def matches(rule: Match, end: End) -> bool:
     """Whether the rule is about this end."""
     if rule.exit_codes is not None:
         if end.reason is not Reason.EXITED or end.code is None:
@@ -75,7 +88,7 @@ def matches(rule: Rule, end: LastExit) -> bool:
 _FROM_OUTSIDE = (Reason.SIGNALLED, Reason.KILLED_EXTERNALLY, Reason.OOM_KILLED)
 
 
-def in_words(rule: Rule) -> str:
+def in_words(rule: Match, action: str) -> str:
     """`exitCodes in 1, 2: Fail`."""
     if rule.exit_codes is not None:
         codes = rule.exit_codes
@@ -85,7 +98,7 @@ def in_words(rule: Rule) -> str:
         what = f"signals {', '.join(rule.signals)}"
     else:
         what = f"reason {rule.reason}"
-    return f"{what}: {rule.action}"
+    return f"{what}: {action}"
 
 
 def within(restarts: tuple[datetime, ...], window_s: float, now: datetime) -> tuple[datetime, ...]:

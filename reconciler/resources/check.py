@@ -17,7 +17,7 @@ from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, OnChange, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Notify, Probe
-from reconciler.resources.restart import Backoff, RestartPolicy, RestartPolicySpec, Rule
+from reconciler.resources.restart import Backoff, Match, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.scheduling import SchedulingPolicy, SchedulingPolicySpec
 from reconciler.resources.units import format_duration, shown
 from reconciler.resources.worker import Reason
@@ -136,6 +136,8 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _restart(("spec", "restart"), spec.restart)
     if spec.tasks is not None:
         yield from _backoff(("spec", "tasks", "retry", "backoff"), spec.tasks.retry.backoff)
+        for index, retry_rule in enumerate(spec.tasks.retry.rules):
+            yield from _match(("spec", "tasks", "retry", "rules", index), retry_rule)
         yield from _scheduling(("spec", "tasks", "scheduling"), spec.tasks.scheduling)
 
 
@@ -160,6 +162,15 @@ def _restart(path: FieldPath, spec: RestartPolicySpec) -> Iterator[Finding]:
 
 
 def _rule(path: FieldPath, rule: Rule) -> Iterator[Finding]:
+    yield from _match(path, rule)
+    if rule.reason is Reason.STOPPED:
+        message = "no rule sees a stop by the reconciler: what is wanted again is started again"
+        yield Finding("value", (*path, "reason"), message, "remove the rule")
+    if rule.reason in (Reason.DEADLINE_EXCEEDED, Reason.START_DEADLINE_EXCEEDED):
+        yield Finding("value", (*path, "reason"), f"{rule.reason} is said of tasks only", "remove the rule")
+
+
+def _match(path: FieldPath, rule: Match) -> Iterator[Finding]:
     chosen = [what for what in (rule.exit_codes, rule.signals, rule.reason) if what is not None]
     if len(chosen) != 1:
         message = f"a rule has exactly one of exitCodes, signals and reason, got {len(chosen) or 'none'}"
@@ -168,9 +179,6 @@ def _rule(path: FieldPath, rule: Rule) -> Iterator[Finding]:
     if codes is not None and (codes.in_ is None) == (codes.not_in is None):
         got = "none" if codes.in_ is None else "both"
         yield Finding("union", (*path, "exitCodes"), f"exitCodes has exactly one of in and notIn, got {got}", "")
-    if rule.reason is Reason.STOPPED:
-        message = "no rule sees a stop by the reconciler: what is wanted again is started again"
-        yield Finding("value", (*path, "reason"), message, "remove the rule")
 
 
 def _commands(pool: Pool) -> Iterator[Finding]:

@@ -107,6 +107,10 @@ class Wish(StrEnum):
 
     STOPPED = "Stopped"
     """Nothing of it runs."""
+    PAUSED = "Paused"
+    """No task of it is started; what runs goes on."""
+    DRAINING = "Draining"
+    """It takes no new tasks; what waits and runs goes on to its end."""
     STARTED = "Started"
     """It runs as declared; what had failed before that moment is tried again."""
 
@@ -148,10 +152,13 @@ class Metadata(Model):
 
     def stopped(self, now: datetime) -> Intent | None:
         """The stop that an operator has asked for, while it stands."""
+        found = self.standing(now)
+        return found if found is not None and found.wish is Wish.STOPPED else None
+
+    def standing(self, now: datetime) -> Intent | None:
+        """What an operator has asked for, while it stands."""
         found = self.intent
-        if found is None or found.wish is not Wish.STOPPED or (found.until is not None and found.until <= now):
-            return None
-        return found
+        return None if found is None or (found.until is not None and found.until <= now) else found
 
 
 class Status(StrEnum):

@@ -17,7 +17,7 @@ from reconciler.resources.environment import EnvFrom, EnvVar
 from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
 from reconciler.resources.probe import Exec, Probes
-from reconciler.resources.restart import Backoff, Restart, RestartBudget
+from reconciler.resources.restart import Backoff, Match, Restart, RestartBudget
 from reconciler.resources.scheduling import Scheduling
 from reconciler.resources.units import Duration, Signal, Size, Umask
 
@@ -162,6 +162,21 @@ class OnUnknown(StrEnum):
     FAIL = "Fail"
 
 
+class RetryAction(StrEnum):
+    """What a rule wants after a try that ended so."""
+
+    RETRY = "Retry"
+    """Tried again, while there are tries left."""
+    FAIL = "Fail"
+    """Not tried again: Failed."""
+
+
+class RetryRule(Match):
+    """Which ends of a try it matches, by exactly one of `exitCodes`, `signals` and `reason`, and what follows those."""
+
+    action: RetryAction = Field(strict=False, description="Retry, while tries are left; Fail: at once.")
+
+
 class Retry(Model):
     """How often and after what wait a failed task is tried again."""
 
@@ -169,6 +184,11 @@ class Retry(Model):
     backoff: Backoff = Field(
         default=Backoff.model_validate({"initial": "10s", "max": "10m"}),
         description="The wait before each further try.",
+    )
+    rules: list[RetryRule] = Field(
+        default=[],
+        max_length=100,
+        description="The first that matches a failed try decides; without one it is retried.",
     )
 
 

@@ -71,8 +71,8 @@ class ExitCodes(Model):
     )
 
 
-class Rule(Model):
-    """Which ends it matches, by exactly one of `exitCodes`, `signals` and `reason`, and what follows those."""
+class Match(Model):
+    """Which ends it matches, by exactly one of `exitCodes`, `signals` and `reason`."""
 
     exit_codes: ExitCodes | None = Field(default=None, description="It ended by itself, with such a code.")
     signals: list[EndSignal] | None = Field(
@@ -81,6 +81,11 @@ class Rule(Model):
     reason: Reason | None = Field(
         default=None, strict=False, description="The word of lastExit.reason, such as OOMKilled or ProbeFailed."
     )
+
+
+class Rule(Match):
+    """Which ends it matches, by exactly one of `exitCodes`, `signals` and `reason`, and what follows those."""
+
     action: RuleAction = Field(
         strict=False,
         description="Restart; Fail: it stays Failed; Stop: it stays Completed; Ignore: start again without counting.",

@@ -75,6 +75,10 @@ _ENDS = frozenset(
 )
 
 
+RETRIED = frozenset(_ENDS - {TaskState.SUCCEEDED})
+"""Ends after which a task may be tried once more; one that succeeded never runs again."""
+
+
 class Submission(Model):
     """One task as it is submitted: a line of `submit --from`, an item of the HTTP list."""
 
@@ -115,6 +119,7 @@ class TaskSpec(Model):
     not_before: Moment | None = None
     deadline: Moment | None = None
     idempotency_key: str | None = None
+    retry_of: str | None = Field(default=None, description="The task that was tried once more as this one.")
     timeout_s: Duration | None = None
     max_attempts: int
     on_unknown: OnUnknown = Field(strict=False)

@@ -22,6 +22,7 @@ from reconciler.api.base import LogFile
 from reconciler.api.server import serve
 from reconciler.client import Client
 from reconciler.clock import SystemClock
+from reconciler.controllers.intake import again, retry_key
 from reconciler.errors import Conflict, NotFound, QueueFull, Refused
 from reconciler.monitoring.sampler import Sampler
 from reconciler.monitoring.usage import Root
@@ -114,6 +115,16 @@ class SmallDaemon:
             self.store.tasks.stage(record)
             records.append(record)
         return records
+
+    def retry(self, task_id: int) -> TaskRecord:
+        old = self.store.tasks.get(task_id)
+        if old is None:
+            raise NotFound(f"there is no task {task_id}")
+        known = self.store.tasks.by_key(old.pool, retry_key(task_id))
+        if known is None:
+            known = again(old, self.store.tasks.next_id, to_ms(NOW))
+            self.store.tasks.stage(known)
+        return known
 
     def cancel(self, task_id: int) -> TaskRecord:
         record = self.store.tasks.get(task_id)

@@ -113,7 +113,13 @@ def test_one_task_is_answered_by_one_and_a_list_by_a_list(house: Any) -> None:
     with house.client() as client:
         task = client.submit("batch", {"command": ["true"], "maxAttempts": 1})
         assert task["metadata"]["name"] == "1"
-        assert task["spec"] == {"pool": "batch", "command": ["true"], "maxAttempts": 1, "onUnknown": "Retry"}
+        assert task["spec"] == {
+            "pool": "batch",
+            "command": ["true"],
+            "priority": 100,
+            "maxAttempts": 1,
+            "onUnknown": "Retry",
+        }
         assert task["status"]["state"] == "Pending"
         assert task["status"]["submittedAt"] == "2026-11-23T18:10:00.000Z"
         more = client.submit_many("batch", [{"command": ["a"]}, {"command": ["b"]}])

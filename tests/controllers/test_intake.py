@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import pytest
 
-from reconciler.controllers.intake import admit, take
+from reconciler.controllers.intake import admit, again, retry_key, take
 from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, Unavailable
-from reconciler.resources.meta import Metadata
+from reconciler.resources.meta import Intent, Metadata, Wish
 from reconciler.resources.pool import Pool, PoolSpec
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
 from reconciler.store.base import TaskRecord
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def batch(tasks: dict[str, Any] | None = None, **metadata: Any) -> Pool:
@@ -26,7 +30,7 @@ def submission(*command: str, **fields: Any) -> Submission:
 
 def taken(*submissions: Submission, known: dict[str, TaskRecord] | None = None) -> Any:
     numbers = count(1)
-    defaults = admit("batch", batch({"timeout": "5s", "retry": {"maxAttempts": 4}}), 1, 0, False, "")
+    defaults = admit("batch", batch({"timeout": "5s", "retry": {"maxAttempts": 4}}), 1, 0, False, "", NOW)
     by_key = lambda pool, key: (known or {}).get(key)  # noqa: E731
     return take("batch", defaults, submissions, by_key, lambda: next(numbers), 1_000)
 
@@ -46,8 +50,8 @@ def test_what_cannot_be_taken_is_refused_with_its_reason(
     pool: Pool | None, count_: int, waiting: int, stopping: bool, degraded: str, why: type[ReconcilerError]
 ) -> None:
     with pytest.raises(why):
-        admit("batch", pool, count_, waiting, stopping, degraded)
-    assert admit("batch", batch(), 2, 8, False, "").queue_limit == 10
+        admit("batch", pool, count_, waiting, stopping, degraded, NOW)
+    assert admit("batch", batch(), 2, 8, False, "", NOW).queue_limit == 10
 
 
 def test_a_record_has_what_was_submitted_and_the_rest_from_its_pool() -> None:
@@ -111,3 +115,34 @@ def test_a_repeated_submission_with_a_delay_is_the_same_task() -> None:
     assert first is second
     with pytest.raises(Conflict):
         taken(submission(idempotencyKey="k", delay="2s"), submission(idempotencyKey="k", delay="3s"))
+
+
+def drained(by: str = "user me") -> Pool:
+    return batch(intent=Intent(wish=Wish.DRAINING, actor=by, reason="the host is sold", at=NOW))
+
+
+def test_a_drained_pool_takes_no_new_tasks_and_says_who_drains_it() -> None:
+    with pytest.raises(Refused, match="user me drains it: the host is sold"):
+        admit("batch", drained(), 1, 0, False, "", NOW)
+
+
+def ended_task(state: TaskState = TaskState.DEAD_LETTERED, **fields: Any) -> TaskRecord:
+    (record,) = taken(submission("make", priority=7, tenant="ads", idempotencyKey="once", **fields)).answers
+    record.state, record.attempts, record.message = state, 3, "exit code 1"
+    return record
+
+
+def test_a_retry_is_a_new_task_that_names_the_old_one() -> None:
+    old = ended_task(deadline="1s")
+    new = again(old, lambda: 99, 1_000 + 5_000)
+    assert (new.id, new.state, new.attempts, new.message) == (99, TaskState.PENDING, 0, "")
+    assert (new.priority, new.tenant, new.max_attempts, new.deadline_ms) == (7, "ads", 4, 0)
+    assert json.loads(str(new.spec)) == {"command": ["make"], "pool": "batch", "tenant": "ads", "retryOf": "1"}
+    assert new.idempotency_key == retry_key(old.id) != old.idempotency_key
+    assert again(ended_task(deadline="1h"), lambda: 99, 2_000).deadline_ms == 1_000 + 3_600_000
+
+
+@pytest.mark.parametrize("state", [TaskState.SUCCEEDED, TaskState.RUNNING, TaskState.PENDING])
+def test_what_has_succeeded_or_not_ended_is_not_retried(state: TaskState) -> None:
+    with pytest.raises(Refused, match=f"task/1 is {state}"):
+        again(ended_task(state), lambda: 99, 0)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.controllers.base import Dispatch, EndTask, Mode, Overdue, Plan
+from reconciler.controllers.base import Dispatch, EndTask, Expire, Mode, Overdue, Plan, Recall, Record
 from reconciler.controllers.tasks import AHEAD, AHEAD_MS, EndedTry, Verdict, after_exit, plan
-from reconciler.resources.meta import Key, Metadata
+from reconciler.resources.meta import Intent, Key, Metadata, Wish
 from reconciler.resources.pool import Pool, PoolSpec, Retry
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms, to_ms
@@ -195,3 +195,29 @@ def test_tasks_that_failed_together_are_not_repeated_together() -> None:
     due = {after_exit(record(id=n), tried(), spread, NOW_MS).due_ms for n in range(100)}
     assert len(due) > 80
     assert min(due) >= NOW_MS + 9_000 and max(due) <= NOW_MS + 11_000
+
+
+def test_an_exit_code_that_a_rule_gives_up_on_is_not_tried_again() -> None:
+    rules = [{"exitCodes": {"in": [64]}, "action": "Fail"}, {"reason": "TimedOut", "action": "Fail"}]
+    retry = Retry.model_validate({"rules": rules})
+    given_up = after_exit(record(), tried(64), retry, NOW_MS)
+    assert given_up.state is TaskState.FAILED and "retry.rules[0] (exitCodes in 64: Fail)" in given_up.message
+    assert after_exit(record(), tried(0, Reason.TIMED_OUT), retry, NOW_MS).state is TaskState.FAILED
+    assert after_exit(record(), tried(1), retry, NOW_MS).state is TaskState.RETRYING
+
+
+@pytest.mark.parametrize("wish", [Wish.PAUSED, Wish.STOPPED])
+def test_a_paused_pool_claims_nothing_and_a_drained_one_goes_on(wish: Wish) -> None:
+    def wished(wish: Wish) -> Pool:
+        intent = Intent(wish=wish, actor="user me", at=NOW, until=None)
+        return batch().changed(metadata=batch().metadata.changed(intent=intent))
+
+    assert plan(KEY, World(wished(wish), ids=[1]), NOW) == Plan()
+    assert plan(KEY, World(wished(Wish.DRAINING), ids=[1]), NOW).actions == (Dispatch("batch", (1,)),)
+
+
+def test_what_is_too_late_expires_and_what_is_not_wanted_at_the_launcher_is_recalled_first() -> None:
+    made = plan(KEY, World(batch(replicas=1), ids=[1, 2, 3], late=[2], not_wanted=[8, 9], claimed=AHEAD), NOW)
+    assert [type(action) for action in made.actions] == [Expire, Record, Recall, Dispatch]
+    assert made.actions[0] == Expire("batch", (2,)) and made.actions[2] == Recall("batch", (8, 9))
+    assert made.actions[3] == Dispatch("batch", (1, 3)), "their places are free, though they have not come back yet"

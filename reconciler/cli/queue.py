@@ -1,0 +1,104 @@
+"""retry, pause, drain, resume: what becomes of tasks that failed, and whether a pool takes and starts tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from reconciler.cli.connection import connect, seconds, state_option
+from reconciler.cli.objects import plural, pool_name, split_state
+
+_pools = click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
+_reason = click.option("--reason", default="", help="Why; the event says it.")
+_override = click.option(
+    "--override",
+    is_flag=False,
+    flag_value="",
+    metavar="[=DURATION]",
+    help="Also what a source declares: for so long, or until it is resumed.",
+)
+
+
+@click.command("retry")
+@click.argument("what", nargs=-1, metavar="[task/ID]...")
+@click.option("--pool", metavar="NAME", help="All of this pool that ended without success ...")
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE|DIR", help="... in this state. Else the state directory."
+)
+def retry_command(what: Sequence[str], pool: str | None, states: Sequence[str]) -> None:
+    """Tries tasks once more that have ended without success.
+
+    Each becomes a new task, which names the old one; its name is printed. Asked again, no second one is made.
+
+    \b
+    reconciler retry task/17
+    reconciler retry --pool batch --state DeadLettered
+    """
+    task_state, directory = split_state(states)
+    if bool(what) == bool(pool or task_state):
+        raise click.UsageError("retry takes task/ID..., or --pool and --state")
+    with connect(directory) as client:
+        if not what:
+            count = client.retry_many(pool_name(pool) if pool else None, task_state)
+            click.echo(f"{count} tasks retried")
+            return
+        for text in what:
+            kind, _, id_ = text.rpartition("/")
+            if kind and plural(kind) != "tasks":
+                raise click.UsageError(f"{text!r} is no task: write task/ID")
+            click.echo(f"task/{client.retry(id_)['metadata']['name']}")
+
+
+@click.command("pause")
+@_pools
+@_override
+@_reason
+@state_option
+def pause_command(pools: Sequence[str], override: str | None, reason: str, state: str | None) -> None:
+    """Starts no further task of a pool; what runs goes on, and new tasks are taken.
+
+    It stays so over restarts of the daemon, until `reconciler resume pool/NAME`.
+    """
+    _hold(pools, "pause", "paused", override, reason, state)
+
+
+@click.command("drain")
+@_pools
+@_override
+@_reason
+@click.option("--wait", is_flag=True, help="Until its last task has ended.")
+@click.option("--timeout", metavar="DURATION", help="With --wait: at most so long; then 124.")
+@state_option
+def drain_command(
+    pools: Sequence[str], override: str | None, reason: str, wait: bool, timeout: str | None, state: str | None
+) -> int:
+    """Takes no new tasks in a pool; what waits and what runs goes on to its end.
+
+    It stays so over restarts of the daemon, until `reconciler resume pool/NAME`.
+    """
+    timeout_s = seconds(timeout, "--timeout")
+    _hold(pools, "drain", "drained", override, reason, state)
+    if wait:
+        with connect(state) as client:
+            for pool in pools:
+                if not client.wait([], "finished", timeout_s, pool_name(pool))["done"]:
+                    click.echo(f"error: pool/{pool_name(pool)} has tasks left after {timeout}", err=True)
+                    return 124
+    return 0
+
+
+@click.command("resume")
+@_pools
+@_reason
+@state_option
+def resume_command(pools: Sequence[str], reason: str, state: str | None) -> None:
+    """Ends a pause or a drain: the pool takes tasks and starts them."""
+    _hold(pools, "resume", "resumed", None, reason, state)
+
+
+def _hold(pools: Sequence[str], verb: str, done: str, override: str | None, reason: str, state: str | None) -> None:
+    with connect(state) as client:
+        for name in map(pool_name, pools):
+            client.hold(name, verb, override, reason)
+            click.echo(f"pool/{name} {done}")

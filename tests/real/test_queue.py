@@ -1,0 +1,109 @@
+"""The queue on real processes: who goes first, deadlines and delays, and the verbs over all tasks of a pool."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.real.house import House, eventually, worker
+from tests.real.test_tasks import apply, runs
+
+
+def submit(house: House, *args: str) -> str:
+    """As a person does; returns the id."""
+    answer = house.cli("submit", *args)
+    assert answer.returncode == 0, answer
+    return answer.stdout.strip().removeprefix("task/")
+
+
+def done(house: House, *args: str) -> str:
+    """A command that has to succeed; returns what it prints."""
+    answer = house.cli(*args)
+    assert answer.returncode == 0, answer
+    return answer.stdout.strip()
+
+
+def test_the_urgent_goes_first_in_a_paused_pool_that_is_resumed(shared: House, name: str) -> None:
+    apply(shared, name, replicas=1, scheduling={"type": "Priority"})
+    assert done(shared, "pause", f"pool/{name}", "--reason", "the disk is changed") == f"pool/{name} paused"
+    ready = eventually(lambda: (c := shared.condition(name, "Ready"))["reason"] == "Paused" and c)
+    assert "the disk is changed" in ready["message"]
+    usual = submit(shared, "--pool", name, "--", *worker("task", 0))
+    low = submit(shared, "--pool", name, "--priority", "5", "--tenant", "ads", "--", *worker("task", 0))
+    urgent = submit(shared, "--pool", name, "--priority", "230", "--key", "k", "--", *worker("task", 0))
+    listed = done(shared, "get", "tasks", "--pool", name, "-o", "wide").splitlines()
+    assert listed[0].split()[:4] == ["NAME", "POOL", "STATE", "PRIORITY"] and "ads" in listed[2]
+    assert runs(shared, usual) == []
+    done(shared, "resume", f"pool/{name}")
+    done(shared, "wait", "--all", "--pool", name, "--timeout", "30s")
+    began = {id_: runs(shared, id_)[0] for id_ in (usual, low, urgent)}
+    assert began[urgent] < began[usual] < began[low]
+
+
+def test_fault_T8_a_task_is_refused_expired_or_killed_by_its_deadline(shared: House, name: str) -> None:
+    apply(shared, name, replicas=1)
+    answer = shared.cli("submit", "--pool", name, "--deadline", "2001-01-01T00:00:00Z", "--", "true")
+    assert answer.returncode == 5 and "is past" in answer.stderr
+    running = submit(shared, "--pool", name, "--deadline", "1s", "--", "sleep", "1000")
+    eventually(lambda: shared.task(running)["state"] != "Pending")
+    waiting = submit(shared, "--pool", name, "--deadline", "300ms", "--", "true")
+    late, killed = shared.task_ended(waiting), shared.task_ended(running)
+    assert (late["state"], late["attempts"], late["reason"]) == ("Expired", 0, "StartDeadlineExceeded")
+    assert (killed["state"], killed["attempts"], killed["reason"]) == ("Expired", 1, "DeadlineExceeded")
+    assert shared.cli("wait", f"task/{waiting}").returncode == 125
+    eventually(lambda: shared.pool(name)["tasks"]["expired"] == 2)
+    assert any(e["reason"] == "StartDeadlineExceeded" for e in shared.events(f"pool/{name}"))
+
+
+def test_a_delayed_task_waits_and_its_delay_outlives_the_controller(shared: House, name: str) -> None:
+    apply(shared, name)
+    id_ = submit(shared, "--pool", name, "--delay", "1h", "--", "true")
+    soon = submit(shared, "--pool", name, "--delay", "500ms", "--", "true")
+    assert shared.task(id_)["state"] == "Delayed" and "nextAttemptAt" in shared.task(id_)
+    shared.kill_controller()
+    ended = shared.task_ended(soon)
+    assert ended["state"] == "Succeeded" and ended["startedAt"] >= ended["submittedAt"]
+    assert shared.task(id_)["state"] == "Delayed"
+    assert done(shared, "cancel", "--pool", name, "--state", "Delayed") == "1 tasks cancelled"
+
+
+def test_what_failed_is_retried_by_name_and_by_selection_once(shared: House, name: str) -> None:
+    apply(shared, name)
+    flag = shared.path / f"{name}-mended"
+    command = ["/bin/sh", "-c", f"[ -e {flag} ]"]
+    failed = [shared.submit(name, command, maxAttempts=1) for _ in range(3)]
+    good = shared.submit(name, ["true"])
+    for id_ in (*failed, good):
+        shared.task_ended(id_)
+    assert shared.cli("retry", f"task/{good}").returncode == 5
+    assert shared.cli("retry", "task/999999999").returncode == 4
+    flag.touch()
+    new = done(shared, "retry", f"task/{failed[0]}")
+    assert done(shared, "retry", f"task/{failed[0]}") == new, "asked twice, made once"
+    assert done(shared, "retry", "--pool", name, "--state", "Failed") == "2 tasks retried"
+    done(shared, "wait", "--all", "--pool", name, "--timeout", "30s")
+    tasks = json.loads(done(shared, "get", "tasks", "--pool", name, "-o", "json"))["items"]
+    again = {t["spec"]["retryOf"]: t["status"]["state"] for t in tasks if "retryOf" in t["spec"]}
+    assert again == dict.fromkeys(failed, "Succeeded") and len(tasks) == 7
+    assert done(shared, "retry", "--pool", name, "--state", "Failed") == "0 tasks retried"
+
+
+def test_a_drained_pool_finishes_what_it_has_and_refuses_what_is_new(shared: House, name: str) -> None:
+    apply(shared, name, replicas=1)
+    had = [shared.submit(name, ["sleep", "0.2"]) for _ in range(3)]
+    done(shared, "drain", f"pool/{name}", "--reason", "moving", "--wait", "--timeout", "30s")
+    assert {shared.task(id_)["state"] for id_ in had} == {"Succeeded"}
+    answer = shared.cli("submit", "--pool", name, "--", "true")
+    assert answer.returncode == 5 and "moving" in answer.stderr and f"resume pool/{name}" in answer.stderr
+    done(shared, "resume", f"pool/{name}")
+    shared.task_ended(shared.submit(name, ["true"]))
+
+
+def test_exit_codes_decide_whether_a_task_is_tried_again(shared: House, name: str) -> None:
+    rules: list[dict[str, Any]] = [{"exitCodes": {"in": [64, 65]}, "action": "Fail"}]
+    retry = {"maxAttempts": 3, "backoff": {"initial": "10ms", "max": "20ms"}, "rules": rules}
+    apply(shared, name, retry=retry)
+    usage, crash = shared.submit(name, ["sh", "-c", "exit 64"]), shared.submit(name, ["sh", "-c", "exit 1"])
+    first, second = shared.task_ended(usage), shared.task_ended(crash)
+    assert (first["state"], first["attempts"]) == ("Failed", 1) and "rules[0]" in first["message"]
+    assert (second["state"], second["attempts"]) == ("DeadLettered", 3)
