@@ -22,6 +22,7 @@ from typing import NamedTuple
 from reconciler.crash import crash_point
 
 from . import adoption, system
+from .channels import Channels
 from .containment import Trees
 from .failure import StartFailed
 from .logs import Logs
@@ -72,6 +73,7 @@ class Children:
         self._timers = timers
         self._epoll = epoll
         self._boot_id = boot_id
+        self.channels = Channels(epoll, timers, machine.say)
         self.prepared: dict[str, Prepared] = {}
         """By template."""
         self.sockets: dict[str, tuple[str, socket.socket]] = {}
@@ -116,6 +118,7 @@ class Children:
         return True
 
     def _exited(self, child: Child, how: Exit) -> None:
+        self.channels.ended(child)
         how["at_ms"] = _wall_ms()
         if child.started_ms:
             how["started_ms"] = child.started_ms
@@ -241,7 +244,7 @@ class Children:
     def _start(self, launch: _Launch) -> tuple[Child, int, int] | None:
         """The child, its pid and when it began; None when it has failed, or is tried again."""
         child, prepared, request, tries, argv, env = launch
-        log, opened, ready = self._starter.null, -1, -1
+        log, opened, ready, channel = self._starter.null, -1, -1, -1
         try:
             try:
                 if child.spare is not None:
@@ -250,6 +253,8 @@ class Children:
                     log = opened = self._logs.open(child.log)
                     if prepared.template.notify:
                         ready = self._logs.open(f"{child.log}.ready")
+                if prepared.template.channel:
+                    channel = self.channels.open(child)
             except OSError as error:
                 full = error.errno in (errno.EMFILE, errno.ENFILE)
                 raise StartFailed("fork" if full else "log", error.errno or errno.EIO) from None
@@ -257,7 +262,7 @@ class Children:
             if ready >= 0:
                 sockets.append((b"", ready))
             join = self._trees.limited.prepare(child.instance, prepared.limits) if prepared.template.limits else ()
-            pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets, join)
+            pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets, join, channel)
         except ValueError as error:
             self._failed(child, StartFailed("exec", errno.EINVAL, str(error)))
             return None
@@ -268,7 +273,7 @@ class Children:
                 self._failed(child, failure)
             return None
         finally:
-            for fd in (opened, ready):
+            for fd in (opened, ready, channel):
                 if fd >= 0:
                     os.close(fd)
         crash_point("launcher.after-spawn")

@@ -671,7 +671,7 @@ class Machine:
 
 _STATE_WORD = {S.INTENDED: "up", S.UP: "up", S.EMPTYING: "emptying", S.ACKED: "emptying", S.BLOCKED: "blocked"}
 
-_ROWS = frozenset(("started", "exited", "emptied", "stuck"))
+_ROWS = frozenset(("started", "exited", "emptied", "stuck", "said"))
 
 
 def _waiting(children: Iterable[Child]) -> deque[Child]:

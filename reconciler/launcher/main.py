@@ -127,6 +127,7 @@ class Launcher:
         exited: list[Child] = []
         unseen: list[Child] = []
         controller_ended = False
+        children.channels.turn()
         for fd, events in self._poll():
             child = children.watched.get(fd)
             if child is not None:
@@ -135,6 +136,8 @@ class Launcher:
                 self._take_signals()
             elif controller is not None and fd == controller.pidfd:
                 controller_ended = True
+            elif (channel := children.channels.watched.get(fd)) is not None:
+                children.channels.ready(channel, events)
             elif controller is not None and controller.channel is not None:
                 self._keeper.read(controller, events)
         self._timers.run()

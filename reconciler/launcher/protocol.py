@@ -5,12 +5,15 @@
 
     controller -> launcher
       ["hello", version]                                 first; the launcher answers with its own hello
-      ["list"]                                           answered by "children" and every unacknowledged "exited"
+      ["list"]                                           answered by "channels" and every "said" that is not durable, then
+                                                         by every unacknowledged "exited" and by "children"
       ["register", Template.id, {...Template fields}]    once a template; again replaces it
       ["lane", name, slots]                              how many spawns of that lane may run at once (FIFO behind)
       ["socket", name, address]                          bind, listen and hold; asked twice, bound once
       ["unsocket", name]                                 close it
       ["spawn", [[key, instance, template, argv|null, env|null, log|null], ...]]
+      ["feed", [[instance, heard, note, text], ...]]     to the channel of a warm worker: its answers up to byte `heard` are
+                                                         durable here, `text` goes to its stdin; the note is kept and listed
       ["recall", [key, ...]]                             give back what still waits for a slot; answered by "recalled"
       ["signal", key, instance, signo, scope]            scope "group" (then SIGCONT), "main" (that process alone) or "tree"
                                                          (kills whatever it can find)
@@ -24,6 +27,9 @@
       ["hello", version, {pid, startedAt, bootId, controllerRestarts, containment, limits, api}]
       ["children", [[key, instance, pid, started_ms, slot, adopted, state], ...]]   state "up" | "emptying" | "blocked"
       ["started", [[key, instance, pid, started_ms, slot], ...]]
+      ["channels", [[key, instance, note], ...]]         to a "list": the warm workers that can be fed, and their latest notes
+      ["said", [[key, instance, upto, text], ...]]       whole lines of a worker's stdout, which end at byte `upto`; text null:
+                                                         it has closed it
       ["exited", [[seq, key, instance, Exit], ...]]      Exit is an object, see below; also failed starts
       ["emptied", [[key, instance, escaped], ...]]       the tree of an exited instance is gone; escaped: how many had to be found
       ["stuck", [[key, instance, pid], ...]]             SIGKILL did not end it (state D): the slot stays taken
@@ -111,6 +117,8 @@ class Template(NamedTuple):
     their group is killed with them, and what escaped is found by a sweep."""
     limits: dict[str, Any] = {}
     """The fields of Limits that are given."""
+    channel: bool = False
+    """Its stdin and stdout are a channel to the controller, which the launcher holds; only stderr goes to its log."""
 
 
 class Exit(TypedDict, total=False):

@@ -120,8 +120,11 @@ class Starter:
         log: int,
         sockets: Sequence[tuple[bytes, int]],
         join: Sequence[str] = (),
+        channel: int = -1,
     ) -> tuple[int, int]:
         """Starts it and returns (pid, pidfd). `log` may be the null descriptor, `join` are the cgroups to enter.
+
+        `channel`, where there is one, becomes stdin and stdout.
 
         Raises StartFailed.
         """
@@ -131,13 +134,13 @@ class Starter:
             raise StartFailed("fork", error.errno or errno.EMFILE) from None
         if not argv:
             raise StartFailed("resolve", errno.ENOENT, "no command")
+        stdio = (self.null, log, log) if channel < 0 else (channel, channel, log)
         for again in (False, True):
             executable, cached = self._resolve(argv[0], prepared, again)
             try:
                 if prepared.needs_fork:
-                    pid = self._fork(prepared, executable, argv, env, log, sockets, join)
+                    pid = self._fork(prepared, executable, argv, env, stdio, sockets, join)
                 else:
-                    stdio = (self.null, log, log)
                     pid = self._run(argv, executable, prepared.cwd, env, stdio, (), prepared.template.umask)
                 break
             except StartFailed as failure:
@@ -224,7 +227,7 @@ class Starter:
 
     def _fork(
         self, prepared: Prepared, executable: bytes, argv: Sequence[bytes], env: Sequence[bytes],
-        log: int, sockets: Sequence[tuple[bytes, int]], join: Sequence[str],
+        stdio: tuple[int, int, int], sockets: Sequence[tuple[bytes, int]], join: Sequence[str],
     ) -> int:  # fmt: skip
         try:
             error_r, error_w = os.pipe2(os.O_CLOEXEC)
@@ -232,7 +235,7 @@ class Starter:
         except OSError as error:
             raise StartFailed("fork", error.errno or errno.EAGAIN) from None
         if pid == 0:
-            self._become(prepared, executable, argv, env, log, sockets, join, error_w)
+            self._become(prepared, executable, argv, env, stdio, sockets, join, error_w)
         os.close(error_w)
         message = os.read(error_r, 512)  # ends with the exec
         os.close(error_r)
@@ -244,7 +247,7 @@ class Starter:
 
     def _become(
         self, prepared: Prepared, executable: bytes, argv: Sequence[bytes], env: Sequence[bytes],
-        log: int, sockets: Sequence[tuple[bytes, int]], join: Sequence[str], error_w: int,
+        stdio: tuple[int, int, int], sockets: Sequence[tuple[bytes, int]], join: Sequence[str], error_w: int,
     ) -> None:  # fmt: skip
         """In the forked child; never returns."""
         step = "fork"
@@ -255,10 +258,10 @@ class Starter:
             error_w = fcntl.fcntl(error_w, fcntl.F_DUPFD_CLOEXEC, high)
             step = "sockets"
             moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high) for _, fd in sockets]
-            log = fcntl.fcntl(log, fcntl.F_DUPFD_CLOEXEC, high)
-            os.dup2(self.null, 0)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            stdin, stdout, stderr = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high) for fd in stdio]
+            os.dup2(stdin, 0)
+            os.dup2(stdout, 1)
+            os.dup2(stderr, 2)
             for target, fd in enumerate(moved, _FIRST_PASSED):
                 os.dup2(fd, target)
             names = [name for name, _ in sockets if name]  # the one without a name is to be written to

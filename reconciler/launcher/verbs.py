@@ -48,7 +48,7 @@ class Verbs:
         self._verbs: dict[str, Callable[..., None]] = {
             "hello": self._hello, "list": self._list, "register": self._register, "lane": self._lane,
             "socket": self._socket, "unsocket": self._unsocket, "spawn": self._spawn, "recall": self._recall,
-            "signal": self._signal, "ack": self._ack, "ping": self._ping, "serving": self._serving,
+            "signal": self._signal, "ack": self._ack, "ping": self._ping, "feed": self._feed, "serving": self._serving,
             "terminate": self._asked_to_end, "finish": self._finish,
         }  # fmt: skip
 
@@ -75,10 +75,13 @@ class Verbs:
             raise FrameError(f"it speaks version {version}, the oldest understood here is {OLDEST}")
         controller.greeted = True
         self._machine.hello()
+        self._children.channels.listed = False
         self._children.prepared.clear()
 
     def _list(self, controller: Controller) -> None:
         self._say()  # what was said before comes before
+        for messages in self._children.channels.listing():
+            self._send(controller, messages)
         for messages in self._machine.listing(boottime_ms(), int(time.time() * 1000)):
             self._send(controller, messages)
 
@@ -139,6 +142,14 @@ class Verbs:
 
     def _ack(self, controller: Controller, seq: int) -> None:
         self._machine.ack(int(seq))
+        self._children.channels.forget()
+
+    def _feed(self, controller: Controller, rows: list[list[Any]]) -> None:
+        for instance, heard, note, text in rows:
+            _all_text([instance, note, text or ""])
+            if not isinstance(heard, int):
+                raise TypeError(f"{instance}: heard up to {heard!r}")
+        self._children.channels.feed(rows)
 
     def _ping(self, controller: Controller) -> None:
         self._send(controller, [["pong"]])
