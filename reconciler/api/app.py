@@ -417,7 +417,7 @@ class _Api:
         try:
             submissions = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
         except ValidationError as error:
-            raise invalid(error) from None
+            raise invalid(error, Submission) from None
         try:
             records = self._daemon.submit(pool, submissions)
         except QueueFull as error:

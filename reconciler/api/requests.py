@@ -16,6 +16,7 @@ from reconciler.loading.problem import Problem
 from reconciler.loading.render import load
 from reconciler.loading.validate import LoadResult
 from reconciler.loading.variant import Variant, Wanted, trees
+from reconciler.loading.wording import said
 from reconciler.resources.kinds import ALL, WRITABLE, find_kind
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import TaskState
@@ -88,7 +89,7 @@ async def body(request: Request, model: type[M]) -> M:
     try:
         return model.model_validate_json(await read(request) or b"{}")
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, model) from None
 
 
 async def any_json(request: Request) -> Any:
@@ -98,13 +99,10 @@ async def any_json(request: Request) -> Any:
         raise Invalid(f"the body is not JSON: {error}") from None
 
 
-def invalid(error: ValidationError) -> Invalid:
+def invalid(error: ValidationError, model: type[Model]) -> Invalid:
     """All that is wrong with a body, each with its place; of many, the first ten."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    lines = []
-    for item in found[:10]:
-        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in item["loc"]).lstrip(".")
-        lines.append(f"{place}: {item['msg']}" if place else item["msg"])
+    found = error.errors(include_url=False)
+    lines = [said(item, model) for item in found[:10]]
     rest = f"; and {len(found) - 10} more" if len(found) > 10 else ""
     return Invalid("; ".join(lines) + rest)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import click
@@ -15,6 +19,9 @@ from reconciler.cli.show import Output
 from reconciler.cli.waiting import EXIT_OWN_FAILURE, task_code
 from reconciler.client import Client
 from reconciler.errors import Invalid, ReconcilerError
+
+_MOST_SAID = 100
+"""So many errors of a file are listed at once."""
 
 
 @click.command("submit", context_settings={"allow_interspersed_args": False})
@@ -202,31 +209,40 @@ def _submission(
 
 def _submit_file(client: Client, pool: str, path: str, form: str | None) -> int:
     """All lines of a file, the tasks shown in that form; a refusal says which lines were taken before it."""
+    from reconciler.loading.tasklines import wrong
+
     count = 0
     try:
-        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
-            for added, answer in client.submit_lines(pool, _lines(file, path)):
+        with _whole(path) as file:
+            said = list(islice(wrong(file, path), _MOST_SAID + 1))
+            if said:
+                click.echo("\n".join(said[:_MOST_SAID]), err=True)
+                more = "; these are the first errors" if len(said) > _MOST_SAID else ""
+                raise Invalid(f"nothing has been submitted{more}", "mend the lines and submit the file again")
+            file.seek(0)
+            lines = (line.strip() for line in file if not line.isspace())
+            for added, answer in client.submit_lines(pool, lines):
                 count += added
                 for task in json.loads(answer) if form else ():
                     name = f"task/{task['metadata']['name']}"
                     click.echo(name if form == "name" else json.dumps(task, ensure_ascii=False))
-    except FileNotFoundError:
-        raise click.UsageError(f"there is no {path!r}") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise click.UsageError(f"{path}: {error.strerror}") from None
     except ReconcilerError as error:
-        error.message = f"{error.message}; {count} tasks before these have been submitted"
+        if count:
+            error.message = f"{error.message}; {count} tasks before these have been submitted"
         raise
     return count
 
 
-def _lines(file: BinaryIO, path: str) -> Iterator[bytes]:
-    """The lines that hold something; each must be a JSON object, or it would tear its neighbours."""
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            if isinstance(json.loads(line), dict):
-                yield line.strip()
-                continue
-            raise ValueError("an object was expected")
-        except ValueError as error:
-            raise Invalid(f"{path}:{number}: {error}", 'a line is {"command": ["true"], ...}') from None
+@contextmanager
+def _whole(path: str) -> Iterator[BinaryIO]:
+    """A file that can be read twice; of a pipe what comes out of it."""
+    with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+        if path != "-" and file.seekable():
+            yield file
+            return
+        with TemporaryFile() as copy:
+            shutil.copyfileobj(file, copy)
+            copy.seek(0)
+            yield copy

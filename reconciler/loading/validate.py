@@ -8,11 +8,9 @@ Pydantic finds what does not fit; here its findings get a place in the file, a r
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,12 +20,12 @@ from reconciler.loading.document import Document
 from reconciler.loading.ignore import without_ignored
 from reconciler.loading.parse import MAX_PROBLEMS, Parsed, SourceFile, parse
 from reconciler.loading.problem import START, Problem, has_errors, in_order, render_concise, render_full
+from reconciler.loading.wording import did_you_mean, fields_of, model_in, words
 from reconciler.resources.check import Address, address, findings, references
-from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.kinds import ALL, WRITABLE
-from reconciler.resources.meta import API_VERSION, NAME_PATTERN, Key, Metadata, Object, Origin
+from reconciler.resources.meta import API_VERSION, Key, Metadata, Object, Origin
 from reconciler.resources.pool import Pool
-from reconciler.resources.units import BadValue, shown
+from reconciler.resources.units import shown
 
 __all__ = ["LoadResult", "Problem", "SourceFile", "load", "render_concise", "render_full"]
 
@@ -188,7 +186,7 @@ def _model(document: Document, found: list[Problem]) -> type[Object] | None:
         message = f"a {kind} is made by the reconciler, never in a manifest"
         found.append(document.problem(span, "unknown-kind", path, message, f"remove it; kinds to write: {kinds}"))
     else:
-        help = _did_you_mean(kind, WRITABLE) or f"kinds to write: {kinds}"
+        help = did_you_mean(kind, WRITABLE) or f"kinds to write: {kinds}"
         found.append(document.problem(span, "unknown-kind", path, f"there is no kind {shown(kind)}", help))
     return None
 
@@ -219,105 +217,13 @@ def _explain(document: Document, model: type[Object], error: Any) -> Problem:
         path = path[:-1]
     if type_ == "extra_forbidden":
         known = _known(model, path[:-1])
-        help = _did_you_mean(path[-1], known) or _elsewhere(model, str(path[-1])) or f"known here: {', '.join(known)}"
+        help = did_you_mean(path[-1], known) or _elsewhere(model, str(path[-1])) or f"known here: {', '.join(known)}"
         return document.problem(document.key_span(path), "unknown-field", path, "there is no such field", help)
     if type_ == "missing":
         span = document.key_span(path[:-1])
         return document.problem(span, "missing-field", path, f"{path[-1]} is missing", f"add {path[-1]}: ...")
-    rule, message, help = _words(document, path, type_, error["input"], error.get("ctx", {}))
-    return document.problem(document.value_span(path), rule, path, message or str(error["msg"]), help)
-
-
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "a string",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a map",
-    "model_type": "a map",
-}
-
-
-def _words(
-    document: Document, path: tuple[str | int, ...], type_: str, value: Any, context: dict[str, Any]
-) -> tuple[str, str, str]:
-    """Rule, message and help for a value that does not fit; no message where pydantic's own is as good."""
-    got = shown(value)
-    match type_:
-        case _ if type_ in _EXPECTED:
-            expected = _EXPECTED[type_]
-            return "type", f"expected {expected}, got {got}", _mend(document, path, expected, value)
-        case "greater_than_equal":
-            return "range", f"expected at least {context['ge']:g}, got {got}", ""
-        case "greater_than":
-            return "range", f"expected more than {context['gt']:g}, got {got}", ""
-        case "less_than_equal":
-            return "range", f"expected at most {context['le']:g}, got {got}", ""
-        case "finite_number":
-            return "value", f"expected a finite number, got {got}", ""
-        case "enum" | "literal_error":
-            options = re.findall(r"'([^']*)'", context["expected"])
-            *others, last = options
-            expected = f"{', '.join(others)} or {last}" if others else last
-            return "value", f"expected {expected}, got {got}", _did_you_mean(value, options)
-        case "string_too_long" if context["max_length"] == MAX_ARGUMENT_BYTES:
-            message = f"{len(value)} characters; Linux takes at most {MAX_ARGUMENT_BYTES} bytes in one variable"
-            return "argument-too-long", message, "put it into a file"
-        case "string_too_long" if path[-1] == "name" and context["max_length"] == 63:
-            return _not_a_label(got)
-        case "string_too_long" | "too_long":
-            unit = "characters" if type_ == "string_too_long" else "items"
-            return "limit", f"{len(value)} {unit}; at most {context['max_length']} are possible", ""
-        case "too_short" | "string_too_short":
-            return "value", "must not be empty", ""
-        case "string_pattern_mismatch":
-            return _pattern(context["pattern"], value)
-        case "value_error" if isinstance(context["error"], BadValue):
-            bad = context["error"]
-            return bad.rule, bad.message, bad.help
-        case _:
-            return "value", "", ""
-
-
-def _mend(document: Document, path: tuple[str | int, ...], expected: str, value: Any) -> str:
-    """What to write instead of a value of the wrong type."""
-    key = "" if isinstance(path[-1], int) else f"{path[-1]}: "
-    if value is None:
-        return "give it a value, or remove the key"
-    if expected == "a string" and isinstance(value, int | float):
-        written = document.text(path)
-        if (expression := written.strip("'\"")).startswith("${{") and expression.endswith("}}"):
-            return f"write {expression[:-2].rstrip()} | string }}}}"
-        return f'put it in quotes: {key}"{written}"'
-    if expected == "a whole number" and isinstance(value, str):
-        return f"write it as a number: {key}{value if re.fullmatch('[0-9]{1,9}', value) else 3}"
-    if expected == "a list" and isinstance(value, str) and re.fullmatch(r"[\w./= -]{1,60}", value):
-        return f"write it as a list: {key}{lint.flow_list(value.split())}"
-    if expected == "a list":
-        return "write one item a line, each after '- '"
-    return ""
-
-
-def _pattern(pattern: str, value: str) -> tuple[str, str, str]:
-    if pattern == NAME_PATTERN:
-        return _not_a_label(shown(value))
-    if pattern.startswith("^SIG("):
-        signals = [f"SIG{name}" for name in pattern[5:].split(")")[0].split("|")]
-        help = _did_you_mean(f"SIG{value.upper().removeprefix('SIG')}", signals) or f"known: {', '.join(signals)}"
-        return "value", f"expected a signal such as SIGTERM, got {shown(value)}", help
-    if pattern.startswith("^/"):
-        return "value", f"expected an absolute path, got {shown(value)}", "begin it with /"
-    if not pattern.startswith("^[A-Za-z_]"):
-        return "value", f"{shown(value)} does not match {pattern}", ""
-    return "value", f"{shown(value)} is not the name of a variable", "letters, digits and _, no digit first"
-
-
-def _not_a_label(got: str) -> tuple[str, str, str]:
-    help = "at most 63 of a-z, 0-9 and -, with a letter or digit at both ends"
-    return "name", f"{got} is no valid name", help
+    rule, message, help = words(path, error, lambda: document.text(path))
+    return document.problem(document.value_span(path), rule, path, message, help)
 
 
 def _known(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
@@ -329,8 +235,8 @@ def _known(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     found: type[BaseModel] | None = model
     for step in path:
         if isinstance(step, str) and found is not None:
-            found = _fields(found).get(step)
-    return [] if found is None else list(_fields(found))
+            found = fields_of(found).get(step)
+    return [] if found is None else list(fields_of(found))
 
 
 def _elsewhere(model: type[BaseModel], name: str) -> str:
@@ -342,32 +248,12 @@ def _elsewhere(model: type[BaseModel], name: str) -> str:
 
 
 def _places(annotation: Any, path: str) -> Iterable[str]:
-    model = _inner(annotation)
+    model = model_in(annotation)
     if model is not None:
-        for name, inner in _fields(model).items():
+        for name, inner in fields_of(model).items():
             yield f"{path}.{name}"
             if inner is not None:
                 yield from _places(inner, f"{path}.{name}")
-
-
-def _fields(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
-    """The fields of a model as they are written, with the model inside."""
-    return {field.alias or name: _inner(field.annotation) for name, field in model.model_fields.items()}
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is about: `list[Port]` and `Tasks | None` have one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _inner(part)) is not None), None)
-
-
-def _did_you_mean(word: Any, known: Iterable[str]) -> str:
-    if not isinstance(word, str):
-        return ""
-    plain = {name.lower().replace("_", ""): name for name in known}
-    close = difflib.get_close_matches(word.lower().replace("_", "")[:80], list(plain), 1, 0.7)
-    return f"did you mean {plain[close[0]]}?" if close else ""
 
 
 def _across(loaded: Sequence[_Loaded]) -> list[Problem]:
@@ -404,7 +290,7 @@ def _dangling(loaded: Sequence[_Loaded], there: Collection[Key]) -> list[Problem
             if key in there:
                 continue
             same_kind = sorted(other.name for other in there if other.kind == key.kind)
-            help = _did_you_mean(key.name, same_kind) or f"declare a {key.kind} of that name, or remove the ref"
+            help = did_you_mean(key.name, same_kind) or f"declare a {key.kind} of that name, or remove the ref"
             span = document.best_span(path)
             problems.append(document.problem(span, "reference", path, f"there is no {key}", help))
     return problems

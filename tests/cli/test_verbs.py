@@ -181,8 +181,34 @@ def test_submit_from_a_file_prints_the_count(batch: Any, cli: Any, tmp_path: Pat
     assert cli("submit", "--pool", "batch", "--from", "-", stdin=path.read_bytes()).stdout == b"2\n"
     path.write_text('{"command": ["a"]}\n{"command": [\n')
     torn = cli("submit", "--pool", "batch", "--from", str(path))
-    assert torn.returncode == 2 and f"{path}:2".encode() in torn.stderr
+    assert torn.returncode == 2 and f"{path}:2: Invalid JSON: EOF".encode() in torn.stderr
     assert len(json.loads(cli("get", "tasks", "-o", "json").stdout)["items"]) == 4
+
+
+def test_submit_from_a_file_says_all_that_is_wrong_with_it_and_submits_nothing(
+    batch: Any, cli: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(
+        '{"command": ["a"]}\n{"command": ["a"], "priorty": 200}\n{"comand": "a", "maxAttempts": "3"}\n'
+        '["a"]\n{"command": ["a"], "timeout": 30, "deadline": "soon"}\n'
+    )
+    for file, stdin in ((str(path), b""), ("-", path.read_bytes())):
+        answer = cli("submit", "--pool", "batch", "--from", file, stdin=stdin)
+        assert (answer.returncode, answer.stdout) == (2, b"")
+        said = answer.stderr.decode()
+        for line in (
+            f"{file}:2: priorty: there is no such field (did you mean priority?)\n",
+            f'{file}:3: command: is missing (a line is {{"command": ["PROGRAM", "ARGUMENT"], ...}})',
+            f"{file}:3: comand: there is no such field (did you mean command?)\n",
+            f"{file}:3: maxAttempts: expected a whole number, got '3' (",
+            f"{file}:4: expected a map, got ",
+            f"{file}:5: timeout: ",
+            f"{file}:5: deadline: expected 10m from now",
+            "nothing has been submitted",
+        ):
+            assert line in said, said
+    assert json.loads(cli("get", "tasks", "-o", "json").stdout)["items"] == []
 
 
 def test_run_shows_the_output_and_ends_with_the_code(batch: Any, cli: Any) -> None:
