@@ -11,6 +11,7 @@ import click
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import pool_name
 from reconciler.client import Client
+from reconciler.errors import Refused
 
 _LOOK_S = 0.2
 
@@ -32,7 +33,10 @@ def _restart(pools: Sequence[str], reason: str, wait: bool, timeout: str | None,
     deadline_s = time.monotonic() + timeout_s if timeout_s is not None else None
     names = [pool_name(pool) for pool in pools]
     with connect(state) as client:
-        before = {name: client.get("pools", name)["status"].get("restartsAsked", 0) for name in names}
+        found = {name: client.get("pools", name) for name in names}
+        before = {name: found[name]["status"].get("restartsAsked", 0) for name in names}
+        for name in names if wait else ():
+            _refuse_stopped(name, found[name], "nothing has been restarted")
         for name in names:
             client.restart(name, reason)
             click.echo(f"pool/{name} restarting")
@@ -64,6 +68,7 @@ def _until_done(client: Client, name: str, restart: int, deadline_s: float | Non
     while True:
         found = client.get("pools", name)
         status = found["status"]
+        _refuse_stopped(name, found, "its workers are new when it is started")
         failed = _failed(status)
         if failed:
             click.echo(f"error: pool/{name}: {failed}", err=True)
@@ -76,6 +81,15 @@ def _until_done(client: Client, name: str, restart: int, deadline_s: float | Non
             click.echo(f"error: pool/{name} is not through", err=True)
             return 124
         time.sleep(_LOOK_S)
+
+
+def _refuse_stopped(name: str, found: dict[str, Any], then: str) -> None:
+    intent = found["metadata"].get("intent") or {}
+    # an intent whose time is over stays written down; while it stands the pool says so
+    conditions = {one["type"]: one for one in found["status"].get("conditions", ())}
+    said = conditions.get("Ready", {}).get("reason", "Stopped")
+    if intent.get("wish") == "Stopped" and ("until" not in intent or said == "Stopped"):
+        raise Refused(f"pool/{name} is stopped: {then}", f"reconciler start pool/{name}")
 
 
 def _current(client: Client, name: str, status: dict[str, Any]) -> bool:
