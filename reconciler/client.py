@@ -102,6 +102,11 @@ class Client:
         """Asks for its deletion; it goes when nothing of it runs."""
         return self._json("DELETE", _path(kind, name))
 
+    def delete_all(self, objects: Sequence[str]) -> list[dict[str, Any]]:
+        """Asks for the deletion of KIND/NAME...: all or none, judged together."""
+        found: list[dict[str, Any]] = self._json("POST", _path("delete"), body={"objects": list(objects)})["items"]
+        return found
+
     def apply(
         self, files: Sequence[tuple[str, str]], prune: bool = False, rendering: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:

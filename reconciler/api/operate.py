@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.api import views
+from reconciler.api.answers import json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.ownership import alive, owner, place
 from reconciler.api.requests import actor_of, body, duration, kind_of
@@ -82,7 +83,7 @@ class Operate:
             request, pool.key, "StopRequested" if intent.wish is Wish.STOPPED else "StartRequested", words, reason
         )
         await self._daemon.committed()
-        return _json(views.object_(updated))
+        return json_answer(views.object_(updated))
 
     async def signal(self, request: Request) -> Response:
         asked = await body(request, _Signal)
@@ -90,7 +91,7 @@ class Operate:
         names = self._daemon.signal(workers, asked.signal, asked.group)
         self._say(request, key, "SignalSent", f"{asked.signal} to {', '.join(names)}", asked.reason)
         await self._daemon.committed()
-        return _json(views.encode({"signalled": names}))
+        return json_answer(views.encode({"signalled": names}))
 
     async def reload(self, request: Request) -> Response:
         asked = await body(request, _Reason)
@@ -108,7 +109,9 @@ class Operate:
             worker, message = Key("Worker", name), f"it could not be reloaded: {problem}"
             self._store.add_event(event(worker, "ReloadFailed", message, self._clock.now(), warning=True))
         await self._daemon.committed()
-        return _json(views.encode({"reloaded": [name for name in answers if name not in failed], "failed": failed}))
+        return json_answer(
+            views.encode({"reloaded": [name for name in answers if name not in failed], "failed": failed})
+        )
 
     async def restart(self, request: Request) -> Response:
         asked = await body(request, _Reason)
@@ -118,7 +121,7 @@ class Operate:
         self._daemon.restart(pool)
         self._say(request, pool.key, "RestartRequested", "its workers are restarted, one after another", asked.reason)
         await self._daemon.committed()
-        return _json(views.object_(self._pool(pool.name)))
+        return json_answer(views.object_(self._pool(pool.name)))
 
     def _running(self, request: Request) -> tuple[Key, Sequence[Worker]]:
         """What was named, and the workers of it that run."""
@@ -149,7 +152,3 @@ class Operate:
     def _say(self, request: Request, key: Key, word: str, message: str, reason: str) -> None:
         text = f"{message}: {reason}" if reason else message
         self._store.add_event(event(key, word, text, self._clock.now(), cause=Cause(actor=actor_of(request))))
-
-
-def _json(text: str) -> Response:
-    return Response(text.encode(), media_type="application/json")

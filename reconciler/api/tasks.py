@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from reconciler.api import views
+from reconciler.api.answers import json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.ownership import alive, owner, place
 from reconciler.api.requests import actor_of, body, duration
@@ -70,7 +71,7 @@ class _Verbs:
         self._say(request, Key("Task", str(new.id)), "Retried", f"task/{name} is tried once more, as task/{new.id}")
         await self._daemon.committed()
         found = self._daemon.live_task(new.id) or self._store.tasks.get(new.id) or new
-        return _json(views.task(found), 201)
+        return json_answer(views.task(found), 201)
 
     async def retry_many(self, request: Request) -> Response:
         asked = await body(request, _Selection)
@@ -100,7 +101,7 @@ class _Verbs:
             about = Key("Pool", asked.pool or "all")
             self._say(request, about, "TasksRetried", f"{count} tasks are tried once more")
             await self._daemon.committed()
-        return _json(views.encode({"retried": count}))
+        return json_answer(views.encode({"retried": count}))
 
     async def pause(self, request: Request) -> Response:
         return await self._hold(request, Wish.PAUSED, "Paused", "what waits is not started, what runs goes on", "pause")
@@ -118,7 +119,7 @@ class _Verbs:
         updated = self._store.update(pool.changed(metadata=pool.metadata.changed(intent=None)))
         self._say(request, pool.key, "Resumed", "it takes tasks and starts them", asked.reason)
         await self._daemon.committed()
-        return _json(views.object_(updated))
+        return json_answer(views.object_(updated))
 
     async def _hold(self, request: Request, wish: Wish, word: str, words: str, verb: str) -> Response:
         asked = await body(request, _Hold)
@@ -136,7 +137,7 @@ class _Verbs:
         stands = f"until {format_moment(until)}" if until is not None else "until it is resumed"
         self._say(request, pool.key, word, f"{words} {stands}", asked.reason)
         await self._daemon.committed()
-        return _json(views.object_(updated))
+        return json_answer(views.object_(updated))
 
     def _pool(self, name: str) -> Pool:
         pool = self._store.get(Pool, name)
@@ -150,7 +151,3 @@ class _Verbs:
     def _say(self, request: Request, key: Key, word: str, message: str, reason: str = "") -> None:
         text = f"{message}: {reason}" if reason else message
         self._store.add_event(event(key, word, text, self._clock.now(), cause=Cause(actor=actor_of(request))))
-
-
-def _json(text: str, status: int = 200) -> Response:
-    return Response(text.encode(), status, media_type="application/json")

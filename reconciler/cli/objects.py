@@ -79,14 +79,13 @@ def get_command(
 @click.option("--wait", is_flag=True, help="Until nothing of it is left.")
 @state_option
 def delete_command(what: Sequence[str], wait: bool, state: str | None) -> None:
-    """Deletes objects and whatever runs for them."""
+    """Deletes objects and whatever runs for them: all that are named, or none."""
     chosen = [(kind, name) for kind, name in _chosen(what) if name is not None]
     if len(chosen) < len(_chosen(what)):
         raise click.UsageError("delete takes KIND/NAME, such as pool/web")
     with connect(state) as client:
-        for kind, name in chosen:
-            gone = client.delete(kind, name)
-            click.echo(f"{gone['kind'].lower()}/{name} deleted")
+        for gone in client.delete_all([f"{kind}/{name}" for kind, name in chosen]):
+            click.echo(f"{gone['kind'].lower()}/{gone['metadata']['name']} deleted")
             source = gone["metadata"].get("source")
             if source is not None and source["source"] != "apply":
                 click.echo(

@@ -384,3 +384,22 @@ def test_every_verb_has_help(cli: Any) -> None:
     for verb in VERBS:
         assert f"  {verb} " in listed
         assert cli(verb, "--help").returncode == 0
+
+
+def test_delete_judges_all_that_is_named_as_one(web: Any, cli: Any, tmp_path: Path) -> None:
+    shop = tmp_path / "shop.yaml"
+    text = WEB.replace("name: web", "name: shop") + "  dependsOn: [{kind: Pool, name: web}]\n"
+    shop.write_text(text)
+    assert cli("apply", "-f", str(shop)).returncode == 0
+    refused = cli("delete", "pool/web")
+    assert refused.returncode == 5 and b"pool/web is used by pool/shop" in refused.stderr
+    gone = cli("delete", "pool/web", "pool/shop")
+    assert (gone.returncode, gone.stdout) == (0, b"pool/web deleted\npool/shop deleted\n"), gone
+
+
+def test_rollout_restart_does_not_wait_for_a_pool_that_is_stopped(web: Any, cli: Any) -> None:
+    assert cli("stop", "pool/web").returncode == 0
+    answer = cli("rollout", "restart", "pool/web", "--wait")
+    assert answer.returncode == 5
+    assert b"pool/web is stopped" in answer.stderr and b"reconciler start pool/web" in answer.stderr
+    assert json.loads(cli("get", "pool/web", "-o", "json").stdout)["status"]["restartsAsked"] == 0

@@ -1,0 +1,111 @@
+"""Tasks over the API: submitted, all of a request or none, and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from pydantic import Field, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.api import views
+from reconciler.api.answers import json_answer
+from reconciler.api.base import Daemon
+from reconciler.api.found import pool_of, task_of
+from reconciler.api.requests import actor_of, body, caller_of, invalid, read
+from reconciler.clock import Clock
+from reconciler.errors import QueueFull
+from reconciler.resources.event import Cause, event
+from reconciler.resources.meta import Key, Model
+from reconciler.resources.task import Submission, TaskState
+from reconciler.store.base import StoreFull
+
+_SUBMIT_EVENT_S = 600.0
+
+
+class _Selection(Model):
+    pool: str | None = None
+    state: TaskState | None = Field(default=None, strict=False)
+
+
+_ONE = TypeAdapter(Submission)
+_MANY = TypeAdapter(list[Submission])
+
+
+class Submissions:
+    """The handlers."""
+
+    def __init__(self, daemon: Daemon, clock: Clock) -> None:
+        self._daemon = daemon
+        self._store = daemon.store
+        self._clock = clock
+        self._full_since: dict[str, float] = {}
+        self._submitters: dict[tuple[str, int], float] = {}
+
+    async def submit(self, request: Request) -> Response:
+        pool = request.path_params["name"]
+        pool_of(self._store, pool)
+        body = await read(request)
+        many = body.lstrip()[:1] == b"["
+        try:
+            submissions = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
+        except ValidationError as error:
+            raise invalid(error, Submission) from None
+        try:
+            records = self._daemon.submit(pool, submissions)
+        except QueueFull as error:
+            await self._note_full(pool, error)
+            raise
+        self._note_submitter(request, pool)
+        await self._daemon.committed()
+        return json_answer(views.tasks(records) if many else views.task(records[0]), 201)
+
+    async def cancel(self, request: Request) -> Response:
+        record = task_of(self._daemon, request.path_params["name"])
+        cancelled = self._daemon.cancel(record.id)
+        self._say(request, Key("Task", str(record.id)), "Cancelled", f"cancel asked for in pool/{record.pool}")
+        await self._daemon.committed()
+        return json_answer(views.task(task_of(self._daemon, str(cancelled.id))))
+
+    async def cancel_many(self, request: Request) -> Response:
+        asked = await body(request, _Selection)
+        if asked.pool is not None:
+            pool_of(self._store, asked.pool)
+        chosen = [
+            record.id
+            for record in self._store.tasks.live()
+            if asked.pool in (None, record.pool) and asked.state in (None, record.state)
+        ]
+        for done, id_ in enumerate(chosen):
+            self._daemon.cancel(id_)
+            if done % 500 == 499:
+                await asyncio.sleep(0)  # a million cancels must not hold up everybody else
+        if chosen:
+            key = Key("Pool", asked.pool) if asked.pool else Key("Pool", "all")
+            self._say(request, key, "TasksCancelled", f"{len(chosen)} tasks cancelled")
+        await self._daemon.committed()
+        return json_answer(views.encode({"cancelled": len(chosen)}))
+
+    async def _note_full(self, pool: str, error: QueueFull) -> None:
+        """One event in a while, not one for each refusal: they come as fast as clients try again."""
+        now_s = time.monotonic()
+        if now_s - self._full_since.get(pool, -_SUBMIT_EVENT_S) >= _SUBMIT_EVENT_S:
+            self._full_since[pool] = now_s
+            message = f"tasks are refused; {error.help}"
+            self._store.add_event(event(Key("Pool", pool), error.reason, message, self._clock.now(), warning=True))
+            with suppress(StoreFull):
+                await self._daemon.committed()
+
+    def _note_submitter(self, request: Request, pool: str) -> None:
+        """One event for each who submits to a pool, not one for each request: there may be thousands a second."""
+        caller = caller_of(request)
+        now_s = time.monotonic()
+        who = (pool, caller.uid)
+        if now_s - self._submitters.get(who, -_SUBMIT_EVENT_S) >= _SUBMIT_EVENT_S:
+            self._submitters[who] = now_s
+            self._say(request, Key("Pool", pool), "TasksSubmitted", f"{caller.user} submits tasks")
+
+    def _say(self, request: Request, key: Key, reason: str, message: str) -> None:
+        self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=actor_of(request))))
