@@ -16,9 +16,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from reconciler.errors import Forbidden, ReconcilerError, Unavailable, Unreachable
+
+if TYPE_CHECKING:
+    from reconciler.coordination.session import HeldLock
 
 TIMEOUT_S = 60.0
 """How long an answer may keep us waiting; longer waits are made of several requests."""
@@ -226,6 +229,31 @@ class Client:
             found = self._json("GET", _path("wait"), query)
             if found["done"] or (deadline_s is not None and time.monotonic() >= deadline_s):
                 return found
+
+    # -- locks
+
+    def lock(self, name: str, timeout_s: float | None = None, holder: str = "") -> HeldLock:
+        """Waits for a lock and holds it: a context manager with the `token`. Raises TimedOut, Deadlock.
+
+        It is renewed over connections of its own, in a thread of its own.
+        """
+        from reconciler.coordination.session import HeldLock
+
+        return HeldLock(name, lambda answer_s: Client(self.socket_path, answer_s), timeout_s, holder)
+
+    def acquire_lock(self, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Asks for a lock, or goes on waiting for it; `lock` does this and all the rest."""
+        return self._json("POST", _path("locks", name, "acquire"), body=asked)
+
+    def renew_lock(self, name: str, session: str, token: int, sequence: int) -> None:
+        """Its lease begins anew. Raises LockLost."""
+        body = {"session": session, "token": token, "sequence": sequence}
+        self._json("POST", _path("locks", name, "renew"), body=body)
+
+    def release_lock(self, name: str, session: str, token: int | None) -> bool:
+        """Gives it back; whether it was this session's to give."""
+        body = {"session": session, "token": token}
+        return bool(self._json("POST", _path("locks", name, "release"), body=body)["released"])
 
     # -- the rest
 

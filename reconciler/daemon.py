@@ -31,6 +31,8 @@ from reconciler.clock import SystemClock
 from reconciler.controllers.base import Mode
 from reconciler.controllers.convergence import in_trouble, nothing_runs, planned, settled
 from reconciler.controllers.health import Ground, problems
+from reconciler.coordination.ends import ProcessEnds
+from reconciler.coordination.tokens import TokenFile
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
 from reconciler.launcher import protocol
 from reconciler.loading.apply import BY_HAND, stands
@@ -112,7 +114,9 @@ class Controller:
         self._turns = Turns(self.clock)
         self._host = LocalHost(str(state / "logs"), temporary=str(state / "tmp"))
         self._host.keep_temporary({worker.status.instance for worker in self.store.all(Worker)})
-        self.loop = Loop(self.store, self._link, self._host, self.clock, self._turns.wake)
+        tokens = TokenFile(state / "lock-tokens")
+        self.loop = Loop(self.store, self._link, self._host, self.clock, self._turns.wake, tokens)
+        self.sessions = self.loop.sessions
         self._submissions = Submissions(self.store, self.loop, self.clock)
         self._turns.drive(self.loop, self._after_turn)
         self.loop.held = bool(sources)
@@ -139,6 +143,7 @@ class Controller:
         self._link.send([["hello", protocol.VERSION], ["list"]])
         await self._first_list.wait()
         self._prober.look_at_all()
+        self.sessions.watch_with(ProcessEnds(lambda id: self.sessions.ended(id, self.clock.now())))
         self._console = Console(self.store, self._outputs.of)
         self._listener.begin()
         forget_others(self.store, [source.root for source in self.sources])

@@ -77,6 +77,21 @@ class Refused(ReconcilerError):
     reason = "Refused"
 
 
+class LockLost(ReconcilerError):
+    """The lock is not, or no longer, held by who says so."""
+
+    status = 409
+    exit_code = 125
+    reason = "LockLost"
+
+
+class Deadlock(Refused):
+    """This wait would close a circle in which nobody could go on."""
+
+    exit_code = 125
+    reason = "Deadlock"
+
+
 class Gone(ReconcilerError):
     """The revision asked for is no longer kept: list again, then watch from there."""
 

@@ -12,6 +12,7 @@ What changes something is in files of its own: writing, removal, submission, tas
     POST   /api/v1/tasks/{id}/retry /api/v1/tasks/retry             /api/v1/pools/{name}/pause|drain|resume: api/tasks.py
     GET    /api/v1/workers|tasks/{name}/logs       /api/v1/{kind}/{name}/why|usage
     POST   /api/v1/apply  /api/v1/delete  /api/v1/shutdown  /api/v1/rescan          /api/v1/plan, sources: api/sources.py
+    POST   /api/v1/locks/{name}/acquire|renew|release               api/locks.py
 
 A change is answered when it is durable (`daemon.committed`), and leaves an event that names the caller. Every error has
 one form: {"error": {"reason", "message", "help"}}.
@@ -31,7 +32,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.api import sources, tasks, used, views, why
+from reconciler.api import locks, sources, tasks, used, views, why
 from reconciler.api.answers import ERRORS, json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.found import object_of, task_of
@@ -84,6 +85,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/wait", Waits(daemon).wait, "GET"),
         _route(f"{v1}/apply", writing.apply, "POST"),
         *sources.routes(daemon, clock),
+        *locks.routes(daemon, clock),
         _route(f"{v1}/delete", removal.many, "POST"),
         _route(f"{v1}/shutdown", api.shutdown, "POST"),
         _route(f"{v1}/rescan", api.rescan, "POST"),

@@ -6,10 +6,12 @@ The daemon implements it; tests of the API bring a small one of their own.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.loading.variant import Wanted
 from reconciler.monitoring.usage import Sample
+from reconciler.resources.lock import Holder, Waiter
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
 from reconciler.resources.task import Submission
@@ -70,6 +72,30 @@ class Usage(Protocol):
         ...
 
 
+class Sessions(Protocol):
+    """Those that hold locks and those that wait for them; what they change is acknowledged after `committed`."""
+
+    def ask(self, name: str, waiter: Waiter, now: datetime) -> None:
+        """Puts it at the end of the line, once; a lock that nobody has declared is made. Raises Deadlock, Refused."""
+        ...
+
+    def hear(self, name: str, id: str) -> bool:
+        """The session is there; whether it holds the lock or waits for it."""
+        ...
+
+    def holder(self, name: str, id: str) -> Holder | None:
+        """The session's hold of the lock, if it has it."""
+        ...
+
+    def renew(self, name: str, id: str, token: int, sequence: int) -> None:
+        """The lease begins anew; a renewal that comes after a later one changes nothing. Raises LockLost."""
+        ...
+
+    def release(self, name: str, id: str, token: int | None = None) -> bool:
+        """Gives it back, or leaves the line; whether that was theirs to do. Raises NotFound."""
+        ...
+
+
 class Daemon(Protocol):
     """The running daemon as the API sees it. Everything here is quick and on the event loop."""
 
@@ -78,6 +104,11 @@ class Daemon(Protocol):
     @property
     def sources(self) -> Sequence[Source]:
         """In the order of the command line."""
+        ...
+
+    @property
+    def sessions(self) -> Sessions:
+        """Who holds locks and waits for them."""
         ...
 
     @property

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from reconciler.errors import Invalid
+from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Object, Status
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
@@ -43,7 +44,7 @@ def of_object(obj: Object, wanted: str) -> Answer:
         return _pool(obj, wanted)
     if isinstance(obj, Worker):
         return _worker(obj, wanted)
-    if isinstance(obj, RestartPolicy | SchedulingPolicy) and wanted == "ready":
+    if isinstance(obj, RestartPolicy | SchedulingPolicy | Lock) and wanted == "ready":
         return Answer.YES if obj.status.observed_generation == obj.metadata.generation else Answer.NOT_YET
     raise Invalid(f"{obj.key} has no condition to wait for", "wait for a pool, a worker or a task")
 

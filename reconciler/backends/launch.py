@@ -20,6 +20,7 @@ from reconciler.errors import Terminal
 from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Message
 from reconciler.resources.limits import Enforcement
+from reconciler.resources.lock import TOKEN, token_variable
 from reconciler.resources.pool import Template
 from reconciler.resources.probe import Notify, Probes
 from reconciler.resources.worker import Worker
@@ -162,6 +163,10 @@ class Starts:
             if index == 0:
                 variables["PORT"] = str(number)
             variables[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
+        for index, (lock, token) in enumerate(worker.status.tokens.items()):
+            if index == 0:
+                variables[TOKEN] = str(token)
+            variables[token_variable(lock)] = str(token)
         ways = template.probes.notify_ways
         if Notify.SYSTEMD in ways:
             variables["NOTIFY_SOCKET"] = self._host.notify_path

@@ -151,6 +151,21 @@ def _schedulingpolicy(policy: dict[str, Any]) -> list[str]:
     ]
 
 
+def _lock(lock: dict[str, Any]) -> list[str]:
+    spec, status, metadata = lock["spec"], lock["status"], lock["metadata"]
+    holders, source = status.get("holders", []), metadata.get("source")
+    return [
+        metadata["name"],
+        f"{len(holders)}/{spec['maxHolders']}",
+        str(len(status.get("waiting", []))),
+        str(status.get("token", 0)),
+        ", ".join(one["name"] for one in holders[:2]) or "-",
+        age(metadata.get("createdAt")),
+        spec["leaseDuration"],
+        f"{source['path']}:{source['line']}" if source else "-",
+    ]
+
+
 def _source(source: dict[str, Any]) -> list[str]:
     spec, status, metadata = source["spec"], source["status"], source["metadata"]
     state = "Suspended" if spec["suspended"] else "Failed" if status["error"] else "Applied"
@@ -191,6 +206,7 @@ _KINDS: dict[str, tuple[list[str], list[str], Any]] = {
         _restartpolicy,
     ),
     "SchedulingPolicy": (["NAME", "TYPE", "AGE"], ["OPTIONS", "SOURCE"], _schedulingpolicy),
+    "Lock": (["NAME", "HELD", "WAITING", "TOKEN", "HOLDER", "AGE"], ["LEASE", "SOURCE"], _lock),
     "Revision": (["NAME", "POOL", "NUMBER", "AGE"], [], _revision),
     "Source": (["NAME", "STATE", "APPLIED", "PATH"], ["ERROR"], _source),
     "Event": (["LAST SEEN", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"], [], _event),

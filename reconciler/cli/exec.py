@@ -76,7 +76,7 @@ def _declared(worker: dict[str, Any], revision: dict[str, Any], launcher: int, d
     made = Worker(
         metadata=Metadata(name=worker["metadata"]["name"]),
         spec=WorkerSpec.model_validate(worker["spec"]),
-        status=WorkerStatus(instance=worker["status"]["instance"]),
+        status=WorkerStatus(instance=worker["status"]["instance"], tokens=worker["status"].get("tokens", {})),
     )
     template = Template.model_validate_json(json.dumps(revision["spec"]["template"]))
     starts = Starts(LocalHost("", enter.environment_of(launcher) or {}, f"{daemon_state}/tmp"))

@@ -43,7 +43,7 @@ def get_command(
     no_headers: bool,
     states: Sequence[str],
 ) -> None:
-    """Shows objects: pools, workers, tasks, restartpolicies, schedulingpolicies, revisions.
+    """Shows objects: pools, workers, tasks, locks, restartpolicies, schedulingpolicies, revisions.
 
     \b
     reconciler get pools
@@ -173,7 +173,7 @@ def plural(word: str) -> str | None:
 
 
 _PLURALS = {
-    "pool": "pools", "restartpolicy": "restartpolicies", "schedulingpolicy": "schedulingpolicies", "worker": "workers", "task": "tasks", "revision": "revisions",
+    "pool": "pools", "restartpolicy": "restartpolicies", "schedulingpolicy": "schedulingpolicies", "lock": "locks", "worker": "workers", "task": "tasks", "revision": "revisions",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ VERBS = {
     "exec": "exec",
     "get": "objects",
     "install": "install",
+    "lock": "lock",
     "logs": "logs",
     "pause": "queue",
     "plan": "plan",

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from reconciler.policies.budget import Grant
 from reconciler.resources.event import Event
+from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool, Template
 
@@ -125,6 +126,22 @@ class World(Protocol):
 
     def queue(self, pool: str) -> Queue:
         """The pool's tasks."""
+        ...
+
+    def locks(self) -> Sequence[Lock]:
+        """All of them."""
+        ...
+
+    def pools_with_lock(self, lock: str) -> Sequence[Pool]:
+        """The pools whose workers hold it while they run."""
+        ...
+
+    def lease_left_s(self, id: str, lease_s: float) -> float:
+        """How long the lease of that session lasts still; not above zero: it is over."""
+        ...
+
+    def token_floor(self, lock: str) -> int:
+        """The largest token of that lock that was ever given."""
         ...
 
     def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:

@@ -23,6 +23,8 @@ def settled(worker: Worker, pool: Pool | None, now: datetime) -> bool:
     if pool is not None and status.process is Process.NONE:
         if pool.metadata.stopped(now) is not None:
             return True
+        if status.stands_by:
+            return True  # somebody else has its lock, perhaps for long
         if pool.spec.depends_on and status.state is State.PENDING:
             return True  # when all others have settled, what it waits for does not come by itself
     if status.state is State.RUNNING and pool is not None and status.started_at is not None:

@@ -120,9 +120,9 @@ def _slot(worker: Worker) -> rollout.Slot:
     return rollout.Slot(
         name=worker.name,
         wanted=worker.spec.template_hash,
-        running=status.template_hash,
+        running=worker.spec.template_hash if status.stands_by else status.template_hash,
         ready_since=status.ready_since if up else None,
-        completed=status.state is State.COMPLETED,
+        completed=status.state is State.COMPLETED or status.stands_by,
         failed_at=end.at if end is not None and counts else None,
         why=_end_words(worker),
     )
@@ -130,6 +130,8 @@ def _slot(worker: Worker) -> rollout.Slot:
 
 def _serves(worker: Worker, target: str) -> bool:
     status = worker.status
+    if status.stands_by:
+        return worker.spec.template_hash == target
     return status.template_hash == target and (status.ready or status.state is State.COMPLETED)
 
 
@@ -394,7 +396,7 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
         if status.ready:
             count.ready += 1
             count.available += not min_ready or ((since := status.ready_since) is not None and since + min_ready <= now)
-        elif status.state is State.PENDING and status.message and pool.spec.depends_on:
+        elif status.state is State.PENDING and status.message and (pool.spec.depends_on or pool.spec.locks):
             count.waits = status.message
         elif status.state is State.COMPLETED:
             count.completed += 1

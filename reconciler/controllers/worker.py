@@ -16,6 +16,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from reconciler.controllers import dependencies
+from reconciler.controllers import lock as locks
 from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Record, Remove, SetStatus, Signal, Spawn, World
 from reconciler.controllers.restart import Outcome, counted, decided, rest_decided, rules_of, start_or_rest, words
 from reconciler.policies import probe
@@ -24,7 +25,7 @@ from reconciler.resources.meta import Intent, Key
 from reconciler.resources.pool import Pool, Template
 from reconciler.resources.probe import Health, Probes
 from reconciler.resources.units import format_duration, format_moment
-from reconciler.resources.worker import Process, Reason, State, Stopping, Worker, WorkerStatus
+from reconciler.resources.worker import LastExit, Process, Reason, State, Stopping, Worker, WorkerStatus
 
 KILL_AGAIN_S = 5.0
 """SIGKILL is repeated this often while something lives: the order may have died with the controller that gave it."""
@@ -76,7 +77,7 @@ def stopped_by(stop: Intent) -> str:
 
 def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
     rules = rules_of(pool, world)
-    status = counted(worker.status, rules, now)
+    status = locks.let_go(counted(worker.status, rules, now))
     ended = status.counted != worker.status.counted
     actions = _cleanup(worker, pool, world) if ended else ()
     unwanted = _unwanted(worker, pool, world.mode, now)
@@ -96,6 +97,16 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
         outcome = Outcome(status.changed(state=State.PENDING, message=waits), "", "dependsOn")
         if waits != worker.status.message:
             actions = (*actions, Record(event(worker.key, "Waiting", waits, now)))
+    until = None
+    if outcome.start and pool.spec.locks:
+        claim = locks.claim(pool, _next_instance(worker, status), world, now)
+        if claim.overdue:
+            return _says(worker, _not_had(worker, status, claim.overdue, now), actions)
+        if claim.waits:
+            waiting = status.changed(state=State.PENDING, message=claim.waits, claims=_next_instance(worker, status))
+            outcome, until = Outcome(waiting, "", "locks"), claim.until
+        else:
+            outcome = outcome._replace(status=outcome.status.changed(tokens=claim.tokens))
     status, actions = outcome.status, (*actions, *outcome.actions)
     rests = not outcome.start
     if ended:
@@ -105,7 +116,25 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
     if outcome.start:
         return Plan((*actions, _spawn(worker, pool, status, outcome, now)))
     status = rest_decided(worker.status, status, outcome.rule, now)
-    return _says(worker, status, actions, status.next_start_at if status.state is State.BACKOFF else None)
+    return _says(worker, status, actions, status.next_start_at if status.state is State.BACKOFF else until)
+
+
+def _next_instance(worker: Worker, status: WorkerStatus) -> str:
+    return f"{worker.metadata.uid}.{status.starts + 1}"
+
+
+def _not_had(worker: Worker, status: WorkerStatus, why: str, now: datetime) -> WorkerStatus:
+    """A start that could not have its lock in time has failed, like any other start."""
+    instance = _next_instance(worker, status)
+    end = LastExit(reason=Reason.START_FAILED, step="lock", message=why, at=now, instance=instance)
+    return status.changed(
+        instance=instance,
+        previous_instance=status.instance,
+        template_hash=worker.spec.template_hash,
+        starts=status.starts + 1,
+        started_at=None,
+        last_exit=end,
+    )
 
 
 def _resting_state(status: WorkerStatus) -> State:
@@ -120,7 +149,7 @@ def _spent(worker: Worker, status: WorkerStatus, why: str, now: datetime) -> Rec
 
 def _spawn(worker: Worker, pool: Pool, status: WorkerStatus, outcome: Outcome, now: datetime) -> Spawn:
     number, reason = status.starts + 1, outcome.start
-    instance = f"{worker.metadata.uid}.{number}"
+    instance = _next_instance(worker, status)
     status = decided(status, now, "Start", f"start {number}, as {instance}", reason, outcome.rule, pool)
     asked = status.changed(
         state=State.STARTING,
@@ -138,6 +167,7 @@ def _spawn(worker: Worker, pool: Pool, status: WorkerStatus, outcome: Outcome, n
         stuck=False,
         health=None,
         message="",
+        claims=instance if pool.spec.locks else "",
     )
     return Spawn(worker.key, instance, worker.spec.template_hash, asked, reason)
 

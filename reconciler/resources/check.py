@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from reconciler.resources import limits, scheduling
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
+from reconciler.resources.lock import TOKEN, Lock, token_variable
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import MAX_REPLICAS, OnChange, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Notify, Probe
@@ -70,6 +71,10 @@ def findings(obj: Object) -> list[Finding]:
             return list(_restart(("spec",), obj.spec))
         case SchedulingPolicy():
             return list(_scheduling(("spec",), obj.spec))
+        case Lock():
+            return [
+                Finding(rule, ("spec", field), message, help) for rule, field, message, help in locks.findings(obj.spec)
+            ]
         case _:
             return []
 
@@ -86,6 +91,8 @@ def references(obj: Object) -> list[tuple[FieldPath, Key]]:
         found.append((("spec", "tasks", "scheduling", "ref"), key))
     for index, dependency in enumerate(obj.spec.depends_on):
         found.append((("spec", "dependsOn", index, "name"), Key(dependency.kind, dependency.name)))
+    for index, use in enumerate(obj.spec.locks):
+        found.append((("spec", "locks", index, "name"), Key("Lock", use.name)))
     return found
 
 
@@ -129,6 +136,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _reload(template)
     yield from _probes(pool)
     yield from _dependencies(pool)
+    yield from _locks(pool)
     beside = spec.restart.model_fields_set - {"ref"}
     if spec.restart.ref is not None and beside:
         message = f"ref names a RestartPolicy, so {_as_written(spec.restart, beside)} cannot stand beside it"
@@ -255,13 +263,18 @@ def _variables(pool: Pool) -> Iterator[Finding]:
         known |= _OF_WORKERS
         known |= {f"PORT_{port.name.upper().replace('-', '_')}" for port in template.ports}
         known |= {"PORT"} if template.ports else set()
+        known |= {TOKEN} | {token_variable(use.name) for use in pool.spec.locks} if pool.spec.locks else set()
     declared: set[str] = set()
     secret: set[str] = set()
     for index, variable in enumerate(template.env):
         path = (*_TEMPLATE, "env", index)
         if variable.name in declared:
             yield Finding("duplicate-name", (*path, "name"), f"{variable.name} is declared twice", "remove one of them")
-        if variable.name in _RESERVED or (template.sockets and variable.name in _PASSED_SOCKETS):
+        if (
+            variable.name in _RESERVED
+            or variable.name.startswith(TOKEN)
+            or (template.sockets and variable.name in _PASSED_SOCKETS)
+        ):
             message = f"{variable.name} is set by the reconciler"
             yield Finding("reserved", (*path, "name"), message, "choose another name")
         later = {item.name for item in template.env[index:]} - known
@@ -420,3 +433,17 @@ def _dependencies(pool: Pool) -> Iterator[Finding]:
         if dependency.name in names:
             yield Finding("duplicate-name", path, f"pool/{dependency.name} is named twice", "remove one of them")
         names.add(dependency.name)
+
+
+def _locks(pool: Pool) -> Iterator[Finding]:
+    names: set[str] = set()
+    for index, use in enumerate(pool.spec.locks):
+        path = ("spec", "locks", index)
+        if use.name in names:
+            yield Finding("duplicate-name", (*path, "name"), f"lock/{use.name} is named twice", "remove one of them")
+        names.add(use.name)
+        if use.timeout_s is not None and use.timeout_s <= 0:
+            yield Finding("range", (*path, "timeout"), "no lock is had in no time", "write timeout: 10m, or remove it")
+    if pool.spec.locks and pool.spec.tasks is not None:
+        message = "locks are held by workers, and a PerTask pool has none"
+        yield Finding("value", ("spec", "locks"), message, "let the task's command be: reconciler lock run NAME -- CMD")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Object
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
@@ -12,7 +13,7 @@ from reconciler.resources.task import Task
 from reconciler.resources.worker import Worker
 
 STORED: dict[str, type[Object]] = {
-    model.__name__: model for model in (Pool, RestartPolicy, SchedulingPolicy, Worker, Revision, Source)
+    model.__name__: model for model in (Pool, RestartPolicy, SchedulingPolicy, Lock, Worker, Revision, Source)
 }
 """Kinds the store keeps as objects."""
 

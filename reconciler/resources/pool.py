@@ -15,6 +15,7 @@ from pydantic import Field
 
 from reconciler.resources.environment import EnvFrom, EnvVar
 from reconciler.resources.limits import Resources, Rlimits, Sandbox
+from reconciler.resources.lock import LockUse
 from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, Object, changes
 from reconciler.resources.probe import Exec, Probes
 from reconciler.resources.restart import Backoff, Match, Restart, RestartBudget
@@ -281,6 +282,12 @@ class PoolSpec(Model):
         description="What must be there before it is started; it is stopped before that.",
         json_schema_extra=_LIVE,
     )
+    locks: list[LockUse] = Field(
+        default=[],
+        max_length=100,
+        description="Held by each worker from before its start until nothing of it lives.",
+        json_schema_extra=changes(Change.TEMPLATE),
+    )
     tasks: Tasks | None = Field(
         default=None, description="Present: the replicas are slots for tasks.", json_schema_extra=_LIVE
     )
@@ -366,4 +373,6 @@ def template_hash(template: Template) -> str:
 def revision_hash(pool: Pool) -> str:
     """The hash workers shall have: that of the template, or another one for each rolling restart that was asked for."""
     hash_, asked = template_hash(pool.spec.template), pool.status.restarts_asked
+    if pool.spec.locks:  # who runs without holding them has to be replaced
+        hash_ = hashlib.sha256(f"{hash_}+{[use.name for use in pool.spec.locks]}".encode()).hexdigest()[:10]
     return hashlib.sha256(f"{hash_}+{asked}".encode()).hexdigest()[:10] if asked else hash_

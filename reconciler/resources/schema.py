@@ -35,7 +35,7 @@ def of_kind(model: type[Object]) -> dict[str, Any]:
     assert isinstance(spec_model, type) and issubclass(spec_model, Model)
     spec = _draft_07(spec_model.model_json_schema(ref_template=_REF))
     metadata = _draft_07(Metadata.model_json_schema(ref_template=_REF))["properties"]
-    definitions = spec.pop("$defs")
+    definitions = spec.pop("$defs", {})
     return {
         "title": kind,
         "description": model.__doc__ or "",

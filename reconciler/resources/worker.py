@@ -142,6 +142,8 @@ class WorkerStatus(Model):
     counted: str = Field(default="", description="The start whose end has been counted into failures and restarts.")
     admitted: str = Field(default="", description="The start whose successor the restart budgets have granted.")
     decisions: tuple[Decision, ...] = Field(default=(), description="The latest decisions, oldest first.")
+    claims: str = Field(default="", description="The start that holds the pool's locks, or waits for them.")
+    tokens: dict[str, int] = Field(default={}, description="The token of each lock that the present start holds.")
     stopping: Stopping | None = None
     stuck: bool = Field(default=False, description="SIGKILL has not ended it.")
     health: Health | None = Field(default=None, description="What its probes found; absent: it has none.")
@@ -152,6 +154,11 @@ class WorkerStatus(Model):
         """What the probes found of the present start."""
         health = self.health
         return health if health is not None and health.instance == self.instance else None
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether all that it lacks is a lock."""
+        return bool(self.claims) and self.process is Process.NONE
 
     @property
     def ready_since(self) -> Moment | None:

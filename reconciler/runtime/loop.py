@@ -19,16 +19,19 @@ from reconciler.backends.base import Host, Link
 from reconciler.backends.launch import task_key
 from reconciler.clock import Clock
 from reconciler.controllers import dependencies
+from reconciler.controllers import lock as lock_controller
 from reconciler.controllers import pool as pool_controller
 from reconciler.controllers import restartpolicy as restartpolicy_controller
 from reconciler.controllers import schedulingpolicy as schedulingpolicy_controller
 from reconciler.controllers import tasks as tasks_controller
 from reconciler.controllers import worker as worker_controller
 from reconciler.controllers.base import Lane, Mode, Plan, World
+from reconciler.coordination.tokens import Tokens
 from reconciler.crash import crash_point
 from reconciler.errors import ReconcilerError
 from reconciler.launcher.protocol import Message
 from reconciler.resources.event import event
+from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
@@ -38,6 +41,7 @@ from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker
 from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.executor import Executor
+from reconciler.runtime.locks import Sessions
 from reconciler.runtime.observer import Observer
 from reconciler.runtime.queues import Queues
 from reconciler.runtime.workqueue import WorkQueue
@@ -69,6 +73,7 @@ ANSWER_APART_S = 0.002
 """The distance where somebody waits for an answer."""
 
 CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
+    "Lock": lock_controller.plan,
     "Pool": pool_controller.plan,
     "RestartPolicy": restartpolicy_controller.plan,
     "SchedulingPolicy": schedulingpolicy_controller.plan,
@@ -80,7 +85,15 @@ CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
 class Loop:
     """The controller without its surroundings."""
 
-    def __init__(self, store: Store, link: Link, host: Host, clock: Clock, wake: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        link: Link,
+        host: Host,
+        clock: Clock,
+        wake: Callable[[float], None],
+        tokens: Tokens | None = None,
+    ) -> None:
         """`wake` is told how far from the last turn, in seconds, the next one is to be; 0: it comes at once."""
         self.store = store
         self.queues = Queues(store.tasks, store.id)
@@ -90,7 +103,8 @@ class Loop:
                 self.queues.of(pool.name).retry_by(to_ms(clock.now()) + longest_ms)
         self.work = WorkQueue()
         self.budgets = Budgets(store, clock.now())
-        self.world = StoreWorld(store, self.queues, self.budgets)
+        self.sessions = Sessions(store, clock, tokens)
+        self.world = StoreWorld(store, self.queues, self.budgets, self.sessions)
         for pool in store.all(Pool):
             self._order_queue(pool)
         self.observer = Observer(store, self.queues, self._tasks_changed)
@@ -266,6 +280,7 @@ class Loop:
             return
         waiters, self._waiters = self._waiters, []
         try:
+            self.sessions.tokens.save()
             self.store.commit()
         except StoreFull as error:
             if not self.degraded:
@@ -310,6 +325,8 @@ class Loop:
             if new is not None:
                 self.work.add(new.key)
             owner = Key("Pool", changed.spec.pool)
+            if not isinstance(old, Worker) or not isinstance(new, Worker) or old.status.claims != new.status.claims:
+                self._plan_locks(changed)
             if old is None or new is None or old.status != changed.status:
                 pool = self.store.get(Pool, owner.name)
                 replicas = pool.spec.replicas if pool is not None else 0
@@ -333,6 +350,16 @@ class Loop:
             if deleted and (old is None or old.metadata.deleted_at is None):
                 self._cancel_all(changed.name)
             self._plan_workers(changed)
+        elif isinstance(changed, Lock):
+            self.sessions.changed(changed)
+            self.work.add(changed.key)
+            for one in self.store.all(Lock):
+                if one.status.deadlock:
+                    self.work.add(one.key)  # this may have ended it
+            for pool in self.world.pools_with_lock(changed.name):
+                self._plan_workers(pool)
+                for use in pool.spec.locks:
+                    self.work.add(Key("Lock", use.name))
         elif isinstance(changed, RestartPolicy):
             self.work.add(changed.key)
             if old is None or new is None or old.metadata.generation != new.metadata.generation:
@@ -350,6 +377,13 @@ class Loop:
     def _order_queue(self, pool: Pool) -> None:
         if pool.spec.tasks is not None:
             self.queues.of(pool.name).order_by(schedulingpolicy_controller.of_pool(pool, self.world))
+
+    def _plan_locks(self, worker: Worker) -> None:
+        """Those that its start holds, held, or wants."""
+        pool = self.store.get(Pool, worker.spec.pool)
+        names = {use.name for use in pool.spec.locks} if pool is not None else set()
+        for name in sorted(names | worker.status.tokens.keys()):
+            self.work.add(Key("Lock", name))
 
     def _plan_workers(self, pool: Pool) -> None:
         for worker in self.store.owned_by(pool.key, Worker):
@@ -373,6 +407,8 @@ class Loop:
         self._wake(self._apart_s)
 
     def _plan_everything(self) -> None:
+        for lock in self.store.all(Lock):
+            self.work.add(lock.key)
         for policy in self.store.all(RestartPolicy):
             self.work.add(policy.key)
         for named in self.store.all(SchedulingPolicy):

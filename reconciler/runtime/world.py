@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from reconciler.controllers.base import Mode, Queue
 from reconciler.policies.budget import Grant
+from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool, Template
 from reconciler.resources.revision import Revision, revision_name
 from reconciler.runtime.budgets import Budgets
+from reconciler.runtime.locks import Sessions
 from reconciler.runtime.queues import Queues
 from reconciler.store.base import Store
 
@@ -21,12 +23,14 @@ T = TypeVar("T", bound=Object)
 class StoreWorld:
     """The store and the queues as they stand; nothing is copied, and nothing can be changed through it."""
 
-    def __init__(self, store: Store, queues: Queues, budgets: Budgets) -> None:
+    def __init__(self, store: Store, queues: Queues, budgets: Budgets, sessions: Sessions) -> None:
         self._store = store
         self._queues = queues
         self._budgets = budgets
+        self._sessions = sessions
         self.mode = Mode.RUNNING
         self._dependents: dict[str, list[str]] | None = None
+        self._lockers: dict[str, list[str]] | None = None
 
     def get(self, model: type[T], name: str) -> T | None:
         """One object."""
@@ -46,9 +50,31 @@ class StoreWorld:
         names = self._dependents.get(pool, ())
         return [found for name in names if (found := self._store.get(Pool, name)) is not None]
 
+    def locks(self) -> Sequence[Lock]:
+        """All of them."""
+        return self._store.all(Lock)
+
+    def pools_with_lock(self, lock: str) -> Sequence[Pool]:
+        """The pools whose workers hold it while they run."""
+        if self._lockers is None:
+            self._lockers = {}
+            for one in self._store.all(Pool):
+                for use in one.spec.locks:
+                    self._lockers.setdefault(use.name, []).append(one.name)
+        names = self._lockers.get(lock, ())
+        return [found for name in names if (found := self._store.get(Pool, name)) is not None]
+
+    def lease_left_s(self, id: str, lease_s: float) -> float:
+        """How long the lease of that session lasts still; not above zero: it is over."""
+        return self._sessions.left_s(id, lease_s)
+
+    def token_floor(self, lock: str) -> int:
+        """The largest token of that lock that was ever given."""
+        return self._sessions.tokens.floor(lock)
+
     def pools_changed(self) -> None:
-        """Some pool's spec is another: who depends on whom is looked up anew."""
-        self._dependents = None
+        """Some pool's spec is another: who depends on whom, and on which locks, is looked up anew."""
+        self._dependents = self._lockers = None
 
     def template(self, pool: str, template_hash: str) -> Template | None:
         """The template a pool has, or had, under that hash."""
