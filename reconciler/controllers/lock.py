@@ -100,9 +100,11 @@ def _deadlock(lock: Lock, status: LockStatus, world: World, now: datetime) -> tu
 class Claim(NamedTuple):
     """How a worker's next start stands to the locks of its pool."""
 
-    waits: str
-    """What it waits for, in words; empty: it has them all."""
+    complete: bool
+    """It has them all."""
     tokens: dict[str, int]
+    waits: str = ""
+    """What it waits for, in words; empty: it has only begun to ask."""
     overdue: str = ""
     """Why it waits no longer."""
     until: datetime | None = None
@@ -120,21 +122,21 @@ def claim(pool: Pool, id: str, world: World, now: datetime) -> Claim:
     for use in sorted(pool.spec.locks, key=lambda use: use.name):
         if use.name not in tokens:
             return _waiting(use, world.get(Lock, use.name), id, tokens, now)
-    return Claim("", tokens)
+    return Claim(True, tokens)
 
 
 def _waiting(use: LockUse, lock: Lock | None, id: str, tokens: dict[str, int], now: datetime) -> Claim:
     if lock is None:
-        return Claim(f"waits for lock/{use.name}, which is not there", tokens)
+        return Claim(False, tokens, f"waits for lock/{use.name}, which is not there")
     names = ", ".join(one.name for one in lock.status.holders[:3])
-    waits_for = f"waits for {lock.key}" + (f", held by {names}" if names else "")
+    waits_for = f"waits for {lock.key}, held by {names}" if names else ""
     waiter = lock.status.waiter(id)
     if use.timeout_s is None or waiter is None:
-        return Claim(waits_for, tokens)
+        return Claim(False, tokens, waits_for)
     until = waiter.since + timedelta(seconds=use.timeout_s)
     timeout = format_duration(use.timeout_s)
     overdue = f"{lock.key} was not had within {timeout}, it is held by {names}" if now >= until else ""
-    return Claim(waits_for, tokens, overdue, until)
+    return Claim(False, tokens, waits_for, overdue, until)
 
 
 def let_go(status: WorkerStatus) -> WorkerStatus:

@@ -102,7 +102,7 @@ def _down(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Pla
         claim = locks.claim(pool, _next_instance(worker, status), world, now)
         if claim.overdue:
             return _says(worker, _not_had(worker, status, claim.overdue, now), actions)
-        if claim.waits:
+        if not claim.complete:
             waiting = status.changed(state=State.PENDING, message=claim.waits, claims=_next_instance(worker, status))
             outcome, until = Outcome(waiting, "", "locks"), claim.until
         else:

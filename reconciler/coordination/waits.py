@@ -38,11 +38,11 @@ def deadlocked(locks: Sequence[Lock]) -> set[str]:
         stuck -= free
 
 
-def circle(locks: Sequence[Lock]) -> str:
-    """A deadlock in words, or nothing: `A waits for lock/db, held by B; B waits for lock/ui, held by A`."""
+def circle(locks: Sequence[Lock], first: str = "") -> str:
+    """A deadlock in words, from `first` on, or nothing: `A waits for lock/db, held by B; B waits for lock/ui, held by A`."""
     stuck = deadlocked(locks)
     said, seen = [], set()
-    todo = sorted(stuck)[:1]
+    todo = [first] if first in stuck else sorted(stuck)[:1]
     while todo:
         id = todo.pop()
         if id in seen:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from reconciler.resources import limits, scheduling
+from reconciler.resources import lock as locks
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.lock import TOKEN, Lock, token_variable
 from reconciler.resources.meta import Key, Model, Object

@@ -84,7 +84,7 @@ class Sessions:
         others = [one for one in self._store.all(Lock) if one.name != name]
         if waiter.id in waits.deadlocked([*others, asked]):
             raise Deadlock(
-                f"this wait would never end: {waits.circle([*others, asked])}",
+                f"this wait would never end: {waits.circle([*others, asked], waiter.id)}",
                 "take locks in one order everywhere, and none twice",
             )
         self._watch(waiter)
