@@ -16,8 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BIN = Path(sys.executable).parent
 
 WALL_CLOCK = {"clock.py", "launcher", "cli"}
-WAITING = WALL_CLOCK | {"client.py", "api"}
-"""Who answers a request or stands outside the daemon waits for a deadline; what decides is told the time."""
+WAITING = WALL_CLOCK | {"client.py", "api", "coordination"}
+"""Who answers a request, holds a lock or stands outside the daemon waits for a deadline; what decides is told the time."""
 PROCESSES = {"launcher", "cli", "backends"}
 
 RESTRICTED = {

@@ -41,7 +41,7 @@ def _run(name: str, command: Sequence[str], timeout: str | None, keep_running: b
     \b
     reconciler lock run warehouse --timeout 30m -- ./nightly.sh
     """
-    from reconciler.coordination import held
+    from reconciler.cli import held
     from reconciler.coordination.filelock import FileLock
 
     timeout_s = seconds(timeout, "--timeout")
