@@ -37,6 +37,8 @@ from .wires import complain
 STUCK_S = 5.0
 BLOCKED_AGAIN_S = 5.0
 UNSEEN_WITHIN_S = 2.0
+ENTERED_S, ENTERED_AGAIN_S = 0.5, 0.02
+"""So long after a start it is looked whether all of it is in its cgroup, and between looks at many."""
 BUSY_TEXT_S = (0.003, 0.01, 0.02, 0.035, 0.035)
 """Waits between tries to execute a file that is still open for writing."""
 
@@ -87,6 +89,7 @@ class Children:
         """Begun, and not yet in a cgroup of their own."""
         self.sweep_wanted = False
         self._sweep_tries = 0
+        self._looking_at_entered = False
         self._oom = system.spare_from_oom()
         self._kernel_log = KernelLog()
 
@@ -295,6 +298,16 @@ class Children:
         for child in children:
             if child.state is S.UP:
                 self._trees.enter(child)
+        if children and self._trees.entered() and not self._looking_at_entered:
+            self._looking_at_entered = True
+            self._timers.later(ENTERED_S, self._look_at_entered)
+
+    def _look_at_entered(self) -> None:
+        with self._starter.descriptors.lent():
+            self._trees.look_at_entered(self.pids)
+        self._looking_at_entered = self._trees.entered()
+        if self._looking_at_entered:
+            self._timers.later(ENTERED_AGAIN_S, self._look_at_entered)
 
     def _retry(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
         self._retries.append((child, prepared, request, tries))

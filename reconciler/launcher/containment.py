@@ -1,6 +1,7 @@
 """Ends what an exited instance left behind, and says when nothing is left.
 
     cgroup v2    <own cgroup>/reconciler-<state dir>/<instance>    cgroup.kill, then `populated 0`, then rmdir
+                 alone, when an instance was seen to be all in it: then nothing else need be looked at
     sweep        children that the kernel gave to the launcher (it is their subreaper), told by token or session
     full scan    all of /proc by token or session, for instances that an earlier launcher started
 
@@ -20,13 +21,16 @@ from contextlib import AbstractContextManager
 
 from . import system
 from .cgroups import Cgroups
-from .machine import Child
+from .machine import Child, S
+
+LOOKED_AT_ONCE = 64
+"""So many new instances are looked at in one turn."""
 
 
 class _Left:
     """An exited instance whose tree is not yet known to be gone."""
 
-    __slots__ = ("child", "escaped", "killed", "leaf", "session", "since", "stuck_said")
+    __slots__ = ("child", "empty", "escaped", "killed", "leaf", "session", "since", "stuck_said")
 
     def __init__(self, child: Child, session: int, leaf: str | None) -> None:
         self.child = child
@@ -34,6 +38,8 @@ class _Left:
         self.since = time.monotonic()
         self.stuck_said = False
         self.leaf = leaf
+        self.empty = False
+        """Its cgroup has said so."""
         self.killed: set[tuple[int, int]] = set()
         """(pid, start) of what was found: a dying process shows no token any more, and is not gone yet."""
         self.escaped: set[int] = set()
@@ -48,6 +54,8 @@ class Trees:
         self.limited = Cgroups(state_dir, complain, use_cgroup)
         self._left: dict[str, _Left] = {}
         self._children = system.OwnChildren()
+        self._entered: list[Child] = []
+        """In their cgroups since the last look whether they are so with all they have started."""
 
     @property
     def word(self) -> str:
@@ -65,6 +73,24 @@ class Trees:
             if error.errno != errno.ESRCH:  # it has ended already
                 self._complain(f"no cgroup for {child.key}: {error}")
             _remove(leaf)
+        else:
+            self._entered.append(child)
+
+    def entered(self) -> bool:
+        """Whether `look_at_entered` has something to look at."""
+        return bool(self._entered)
+
+    def look_at_entered(self, own: Container[int]) -> None:
+        """Marks those that are enclosed: what they start from now on is in their cgroups too.
+
+        One that has started something before it was in there may have lost it to us, or still has it as a child: with
+        neither, there is nothing. Children first: a grandchild that comes to us in between is in the second list.
+        """
+        some, self._entered = self._entered[:LOOKED_AT_ONCE], self._entered[LOOKED_AT_ONCE:]
+        alone = [child for child in some if child.state is S.UP and system.alone(child.pid)]
+        if alone and all(pid in own for pid in self._children.read()):
+            for child in alone:
+                child.enclosed = True
 
     def kill(self, child: Child) -> None:
         """SIGKILL for everything of a live instance that can be found at once."""
@@ -96,11 +122,12 @@ class Trees:
         `own`: the pids that are main processes now, to be left to their own bookkeeping. `lent`: descriptors for the look.
         """
         busy: set[str] = set()
-        hidden = [left for left in self._left.values() if left.leaf is not None or left.child.adopted]
-        # most leave nobody behind, and then this is all there is to do
-        if hidden or any(pid not in own for pid in self._children.read()):
-            with lent():
-                self._look(own, hidden, busy)
+        if not self._all_enclosed(lent):
+            hidden = [left for left in self._left.values() if left.leaf is not None or left.child.adopted]
+            # most leave nobody behind, and then this is all there is to do
+            if hidden or any(pid not in own for pid in self._children.read()):
+                with lent():
+                    self._look(own, hidden, busy)
         gone = [left for instance, left in self._left.items() if instance not in busy]
         for left in gone:
             del self._left[left.child.instance]
@@ -124,6 +151,16 @@ class Trees:
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                     self._complain(f"{self._parent} could not be removed: {error}")
+
+    def _all_enclosed(self, lent: Callable[[], AbstractContextManager[None]]) -> bool:
+        """Whether empty cgroups say that nothing is left: the list of our children takes the kernel a millisecond a thousand."""
+        if not self._left or not all(left.child.enclosed and (left.leaf or left.empty) for left in self._left.values()):
+            return False
+        with lent():
+            for left in self._left.values():
+                if left.leaf is not None:
+                    self._empty_cgroup(left)
+        return all(left.empty for left in self._left.values())
 
     def _look(self, own: Container[int], hidden: Sequence[_Left], busy: set[str]) -> None:
         # a session keeps its number from being given away; where somebody has that pid, the session is his
@@ -204,8 +241,9 @@ class Trees:
                         left.escaped.add(pid)
                 _write(leaf + "/cgroup.kill", b"1")
                 return True
+            left.empty = True
         except FileNotFoundError:
-            pass  # somebody removed it, so nothing was in it
+            left.empty = True  # somebody removed it, so nothing was in it
         except OSError as error:
             self._complain(f"the cgroup of {left.child.key} cannot be used, its tree is told by session: {error}")
         _remove(leaf)

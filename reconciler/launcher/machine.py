@@ -192,7 +192,7 @@ class Child:
     """One instance: what stands in the journal about it, and where it stands now."""
 
     __slots__ = (
-        "adopted", "at_ms", "contain", "exit", "grace_ms", "identity", "instance", "key", "kill_sent_at", "lane", "log",
+        "adopted", "at_ms", "contain", "enclosed", "exit", "grace_ms", "identity", "instance", "key", "kill_sent_at", "lane", "log",
         "pid", "pidfd", "request", "seq", "slot", "spare", "started_ms", "state", "stop_signal", "uid",
     )  # fmt: skip
 
@@ -211,6 +211,8 @@ class Child:
         self.at_ms = 0
         """When the intent was written, by CLOCK_BOOTTIME, as the kernel counts start times."""
         self.contain = True
+        self.enclosed = False
+        """All that it starts is in its cgroup."""
         self.uid: int | None = None
         self.pid = 0
         self.pidfd = -1

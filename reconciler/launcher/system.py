@@ -383,6 +383,17 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def alone(pid: int) -> bool:
+    """Whether it is one thread, and no child of that thread lives."""
+    try:
+        if os.listdir(f"/proc/{pid}/task") != [str(pid)]:
+            return False
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return not file.read(1)
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, or the kernel does not tell of children
+        return False
+
+
 class OwnChildren:
     """Direct children of this process, zombies too, also those that the kernel gave us because their parent died."""
 

@@ -1,0 +1,95 @@
+"""What the cgroup of an instance proves about its tree, with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.launcher.containment import Trees
+from reconciler.launcher.machine import Child, S
+from reconciler.launcher.system import OwnChildren
+
+Enter = Callable[[str], tuple[Child, "subprocess.Popen[bytes]"]]
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Iterator[Trees]:
+    found = Trees(str(tmp_path), lambda text: None)
+    if found.word != "cgroup":
+        pytest.skip("missing right: a writable cgroup v2")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def enter(trees: Trees) -> Iterator[Enter]:
+    """Starts a shell script, waits for its first line, and puts it into a cgroup of its own."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(script: str) -> tuple[Child, subprocess.Popen[bytes]]:
+        process = subprocess.Popen(
+            ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        processes.append(process)
+        assert process.stdout is not None and process.stdout.readline() == b"here\n"
+        child = Child("worker/a", "4f2a.1")
+        child.pid, child.state = process.pid, S.UP
+        trees.enter(child)
+        return child, process
+
+    yield start
+    for process in processes:
+        with contextlib.suppress(ValueError, BrokenPipeError):  # it has been told, or has ended
+            process.communicate(b"go\n", timeout=30)
+        process.wait(30)
+
+
+def _gone(trees: Trees, child: Child, own: list[int], wait_until: Any) -> int:
+    """How many had escaped, once nothing is left."""
+    found: list[tuple[Child, int]] = []
+
+    def swept() -> bool:
+        found.extend(trees.sweep(own, contextlib.nullcontext))
+        return bool(found)
+
+    trees.left(child, seen=True)
+    wait_until(swept)
+    assert [left for left, _ in found] == [child]
+    return found[0][1]
+
+
+def test_fault_P17_what_an_enclosed_instance_leaves_is_ended_and_its_empty_cgroup_says_the_rest(
+    trees: Trees, enter: Enter, process_is_alive: Any, wait_until: Any
+) -> None:
+    child, process = enter("echo here; read go; setsid sleep 1000 >/dev/null 2>&1 & echo $!")
+    trees.look_at_entered(OwnChildren().read())
+    assert child.enclosed
+    out, _ = process.communicate(b"go\n")
+    assert _gone(trees, child, OwnChildren().read(), wait_until) == 1
+    assert not process_is_alive(int(out))
+
+
+def test_an_instance_that_has_started_something_already_is_not_taken_for_enclosed(trees: Trees, enter: Enter) -> None:
+    child, _ = enter("sleep 1000 >/dev/null 2>&1 & echo here; read go; kill $!")
+    trees.look_at_entered(OwnChildren().read())
+    assert not child.enclosed
+
+
+def test_with_a_stranger_among_our_children_nobody_is_taken_for_enclosed(trees: Trees, enter: Enter) -> None:
+    child, process = enter("echo here; read go")
+    trees.look_at_entered([pid for pid in OwnChildren().read() if pid != process.pid])
+    assert not child.enclosed
+
+
+def test_one_that_has_ended_before_the_look_is_no_matter(trees: Trees, enter: Enter, wait_until: Any) -> None:
+    child, process = enter("echo here")
+    process.wait()
+    trees.look_at_entered(OwnChildren().read())
+    assert not child.enclosed
+    assert _gone(trees, child, [os.getpid(), *OwnChildren().read()], wait_until) == 0
