@@ -59,6 +59,8 @@ class Executor:
         """What the launcher is told once this turn is durable."""
         self.signals: list[Message] = []
         """What the launcher is told before that: a signal needs no record."""
+        self.starts: list[tuple[Key, str]] = []
+        """What of it are workers, and why each is started: to be logged when it has been said."""
         self.started = 0
         """Starts of workers so far."""
         self._store = store
@@ -117,11 +119,11 @@ class Executor:
             case SetStatus(key=key, status=status):
                 self._store.set_status(key, status)
             case Spawn(key=key, instance=instance, template_hash=template_hash, status=status, reason=reason):
-                log.info("start %s (%s)", key, reason)
                 self._store.set_status(key, status)
                 worker = self._store.get(Worker, key.name)
                 if worker is not None:
                     self.started += 1
+                    self.starts.append((key, reason))
                     self._ask(worker, instance, template_hash, world, now)
             case Signal(key=key, instance=instance, signal=name, tree=tree, reason=reason):
                 log.info("%s %s (%s)", "kill" if tree else f"send {name} to", key, reason)

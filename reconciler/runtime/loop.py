@@ -261,6 +261,8 @@ class Loop:
             key = self.work.take(now)
             if key is None:
                 return
+            if key.kind == "Pool" and self.executor.outbox:
+                self._commit(now)  # what starts now does not wait for a look at a whole pool
             try:
                 plan = CONTROLLERS[key.kind](key, self.world, now)
                 self.executor.run(plan.actions, self.world, now)
@@ -314,6 +316,9 @@ class Loop:
             crash_point("controller.before-send")
             self._link.send(outbox)
             crash_point("controller.after-send")
+            for key, reason in self.executor.starts:
+                log.info("start %s (%s)", key, reason)
+            self.executor.starts.clear()
 
     # the feed of the work queue
 
