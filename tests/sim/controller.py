@@ -14,6 +14,7 @@ from reconciler.daemon import Controller as Daemon
 from reconciler.launcher.protocol import VERSION, Message
 from reconciler.resources.task import Submission
 from reconciler.runtime.loop import Loop
+from reconciler.runtime.submissions import Submissions
 from reconciler.store.base import StoreFull, TaskRecord
 from tests.sim.disk import Disk, DurableStore
 from tests.sim.timeline import ControllerClock, Timeline, Violation
@@ -106,6 +107,7 @@ class Controller(Daemon):
         self.clock = ControllerClock(self._timeline)  # type: ignore[assignment]
         self.store = self._world.new_store(self.clock, self._passes)  # type: ignore[assignment,arg-type]
         self.loop = Loop(self.store, self, SimulatedHost(), self.clock, self._wake)
+        self._submissions = Submissions(self.store, self.loop, self.clock)
         self.up = True
         self.does(lambda: self.send([["hello", VERSION], ["list"]]))
         self._wake()
