@@ -54,6 +54,10 @@ class Host(Protocol):
         """A file of NAME=value lines. Raises SecretError."""
         ...
 
+    def remove_output(self, names: Sequence[str]) -> None:
+        """Removes these files below the log directory, where they are."""
+        ...
+
     def free_port(self) -> int:
         """A TCP port nobody listens on now."""
         ...

@@ -175,6 +175,16 @@ class LocalHost:
                 problems.append(f"{path} cannot be removed: {error.strerror}")
         return problems
 
+    def remove_output(self, names: Sequence[str]) -> None:
+        """Removes these files below the log directory, where they are, and the directories that are empty then."""
+        for path in (os.path.join(self._logs, name) for name in names):
+            if os.path.exists(path):  # most tasks wrote nothing and have none
+                for part in logs.parts(path):
+                    os.unlink(part)
+        for directory in {os.path.dirname(name) for name in names}:
+            with suppress(OSError):  # others have their output there
+                os.rmdir(os.path.join(self._logs, directory))
+
     def remove_logs(self, newest: str) -> None:
         """Removes the output of all starts of a worker that is gone; `newest` is that of its last, below the log directory."""
         path = os.path.join(self._logs, newest)

@@ -67,6 +67,11 @@ class Queue(Protocol):
         ...
 
     @property
+    def next_retire_ms(self) -> int:
+        """When its ended tasks are looked through again for what is kept no longer."""
+        ...
+
+    @property
     def recalling(self) -> int:
         """How many claimed tasks the launcher has been asked for and has neither begun nor given back."""
         ...
@@ -246,6 +251,15 @@ class Expire:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """Ended tasks are dropped: those that ended before that moment, and of more than `keep` the oldest; some at a time."""
+
+    pool: str
+    before_ms: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
     """The launcher is asked to give back these claimed tasks, if they have not begun."""
 
@@ -291,6 +305,7 @@ Action = (
     | Lane
     | Dispatch
     | Expire
+    | Retire
     | Recall
     | EndTask
     | Charge

@@ -1,6 +1,7 @@
 """Hands a pool's waiting tasks to its slots, ends those that have to end, and says what an end means.
 
     ready ids --Dispatch--> claimed: so many as slots, and some ahead, wait or run in the launcher
+    long over --Retire----> dropped, some at a time
     unwanted  --Recall----> back from the launcher: something more urgent came, or it is too late for its deadline
     too late  --Expire----> Expired
     overdue   --EndTask---> the stop signal, after the grace the kill
@@ -17,7 +18,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from reconciler.controllers.base import Action, Dispatch, EndTask, Expire, Mode, Plan, Queue, Recall, Record, World
+from reconciler.controllers.base import (
+    Action,
+    Dispatch,
+    EndTask,
+    Expire,
+    Mode,
+    Plan,
+    Queue,
+    Recall,
+    Record,
+    Retire,
+    World,
+)
 from reconciler.policies import backoff, fault, restart
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Key, Wish
@@ -34,6 +47,9 @@ AHEAD_MS = 40
 """And as many as have ended within this time: a turn, its commit and what may hold it up. A pool of short tasks needs
 many, and one of long tasks keeps the order of those that wait open."""
 
+
+MOST_ENDED = 100_000
+"""So many ended tasks of a pool are kept at most."""
 
 EXPIRE_AT_ONCE = 1000
 """More tasks that are too late wait for the next turn."""
@@ -61,6 +77,9 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
             actions.append(Dispatch(key.name, ids))
         if len(ids) < room:
             wake_ms.append(queue.next_due_ms)  # with no room left an end wakes it, not the time
+    if pool is not None and pool.spec.tasks is not None and queue.next_retire_ms <= now_ms:
+        ttl_ms = round(pool.spec.tasks.ttl_after_finished_s * 1000)
+        actions.append(Retire(key.name, now_ms - ttl_ms, MOST_ENDED))
     moments = [ms for ms in wake_ms if ms is not None]
     return Plan(tuple(actions), from_ms(min(moments)) if moments else None)
 

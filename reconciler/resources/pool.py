@@ -210,6 +210,10 @@ class Tasks(Model):
     on_unknown: OnUnknown = Field(
         default=OnUnknown.RETRY, strict=False, description="When nobody saw how it ended: Retry or Fail."
     )
+    ttl_after_finished_s: Duration = Field(
+        default=7 * 86400.0,
+        description="So long an ended task can be looked up, and its idempotency key is taken; of more than 100,000 the oldest go.",
+    )
     queue_limit: int = Field(
         default=1_000_000, ge=1, le=100_000_000, description="Tasks waiting at once; more are refused."
     )

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.backends.base import Host, Link
-from reconciler.backends.launch import StartError, Starts, socket_name, task_key, worker_key, worker_log
+from reconciler.backends.launch import StartError, Starts, socket_name, task_key, task_log, worker_key, worker_log
 from reconciler.controllers.base import (
     Action,
     Charge,
@@ -27,6 +27,7 @@ from reconciler.controllers.base import (
     Recall,
     Record,
     Remove,
+    Retire,
     SetSpec,
     SetStatus,
     Signal,
@@ -47,6 +48,10 @@ from reconciler.runtime.queues import Queues
 from reconciler.store.base import Store
 
 log = logging.getLogger("reconciler")
+
+
+RETIRE_AT_ONCE = 1000
+"""So many ended tasks are dropped in one turn at most."""
 
 
 class Executor:
@@ -138,6 +143,10 @@ class Executor:
             case Expire(pool=pool, ids=ids):
                 for task_id in ids:
                     self._queues.of(pool).expire(task_id, to_ms(now))
+            case Retire(pool=pool, before_ms=before_ms, keep=keep):
+                dropped = self._store.tasks.drop(pool, before_ms, keep, RETIRE_AT_ONCE)
+                self._host.remove_output([task_log(one.id, n) for one in dropped for n in range(1, one.attempts + 1)])
+                self._queues.of(pool).retired(to_ms(now), more=len(dropped) == RETIRE_AT_ONCE)
             case Recall(pool=pool, ids=ids):
                 for task_id in ids:
                     self._queues.of(pool).recalled(task_id)

@@ -183,7 +183,7 @@ class Loop:
         for task_id, key in zip(ids, keys, strict=True):
             found = self.queues.find(task_id) if key in unsent else None
             if found is not None:
-                found[0].give_back(found[1])
+                found[0].give_back(found[1], to_ms(self._clock.now()))
         if len(unsent) < len(keys):
             self._link.send([["recall", [key for key in keys if key not in unsent]]])
 

@@ -269,7 +269,7 @@ class Observer:
         found = self._queues.find(int(name)) if name.isdigit() else None
         if found is not None and found[1].claim:
             queue, record = found
-            queue.give_back(record)
+            queue.give_back(record, self._now_ms)
             self._touched.add(queue.pool)
 
     def _socket_failed(self, name: str, errno: int, text: str) -> None:
@@ -334,7 +334,7 @@ class Observer:
                     if self._rebooted:  # the launcher's journal is never synced: it may have begun
                         self._task_exited(str(record.id), queue.instance(record), self._gone)
                     else:
-                        queue.give_back(record)
+                        queue.give_back(record, self._now_ms)
             self._touched.add(queue.pool)
         self._settled = True
 

@@ -25,6 +25,9 @@ from reconciler.store.base import TaskRecord, Tasks
 
 ENDS_REMEMBERED = 64
 
+RETIRE_EVERY_MS = 30_000
+RETIRE_AGAIN_MS = 100
+
 SWEEP_AT = 256
 """So many moments that no longer count are not worth a sweep."""
 
@@ -48,6 +51,7 @@ class TaskQueue:
         self._stale: set[int] = set()
         self._deadlines: list[tuple[int, int]] = []  # of what has not begun
         self._late: dict[int, None] = {}
+        self.next_retire_ms = 0
         self._delayed: list[tuple[int, int]] = []
         self._ends: list[tuple[int, int, int, bool]] = []  # at, id, attempt, kill
         self._claimed = 0
@@ -106,7 +110,7 @@ class TaskQueue:
         self._order.take(task_id)
         return record
 
-    def give_back(self, record: TaskRecord) -> None:
+    def give_back(self, record: TaskRecord, now_ms: int = 0) -> None:
         """The claim never began: the task takes its old place, the try uncounted."""
         record.claim = 0
         self._claimed -= 1
@@ -116,7 +120,7 @@ class TaskQueue:
         self._order.put_back(record.id)
         self._watch_deadline(record)
         if record.cancelling:
-            self.end(record, TaskState.CANCELLED, 0)
+            self.end(record, TaskState.CANCELLED, now_ms or record.submitted_ms)
         else:
             self._tasks.stage(record)
 
@@ -262,6 +266,10 @@ class TaskQueue:
     def next_late_ms(self) -> int | None:
         """When the first task that has not begun can no longer meet its deadline."""
         return self._deadlines[0][0] - self._order.lead_ms if self._deadlines else None
+
+    def retired(self, now_ms: int, more: bool) -> None:
+        """Ended tasks have been looked through; with `more`, the rest of them soon."""
+        self.next_retire_ms = now_ms + (RETIRE_AGAIN_MS if more else RETIRE_EVERY_MS)
 
     def recalled(self, task_id: int) -> None:
         """The launcher has been asked for it."""

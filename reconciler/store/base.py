@@ -83,6 +83,17 @@ class TaskRecord:
     """Memory only."""
 
 
+class Dropped(NamedTuple):
+    """An ended task that is kept no longer."""
+
+    id: int
+    state: TaskState
+    attempts: int
+    finished_ms: int
+    key: str | None
+    """Its idempotency key, which is free again."""
+
+
 class Tasks(Protocol):
     """The task table. Live tasks are in memory, ended ones on disk only."""
 
@@ -96,6 +107,13 @@ class Tasks(Protocol):
 
     def drop_new(self) -> list[TaskRecord]:
         """Takes back every record that was staged as new since the last commit (the commit failed); returns them."""
+        ...
+
+    def drop(self, pool: str, before_ms: int, keep: int, limit: int) -> list[Dropped]:
+        """Stages the removal of ended tasks: what ended before that moment, and of more than `keep` the oldest.
+
+        Looks at the `limit` oldest; returns what goes. `counts` still has them.
+        """
         ...
 
     def live(self) -> Iterable[TaskRecord]:
@@ -126,7 +144,7 @@ class Tasks(Protocol):
         ...
 
     def counts(self, pool: str) -> dict[TaskState, int]:
-        """How many tasks of a pool are in each state; kept as they change, never counted on the spot."""
+        """How many tasks of a pool are in each state, dropped ones too; kept as they change, never counted on the spot."""
         ...
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from reconciler.errors import Conflict, Gone, NotFound
@@ -23,7 +24,7 @@ from reconciler.resources.event import Event
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import WorkerSpec
-from reconciler.store.base import WATCH_WINDOW, Change, TaskRecord
+from reconciler.store.base import WATCH_WINDOW, Change, Dropped, TaskRecord
 
 T = TypeVar("T", bound=Object)
 
@@ -263,6 +264,8 @@ class MemoryTasks:
         self._changed: dict[int, TaskRecord] = {}
         """Changed, and still in the state of the last commit."""
         self._ended: dict[int, TaskRecord] = {}
+        self._dropping: dict[str, list[Dropped]] = {}
+        self._dropped: dict[str, int] = {}
 
     def next_id(self) -> int:
         self._next_id += 1
@@ -307,6 +310,19 @@ class MemoryTasks:
                 del self._keys[record.pool, record.idempotency_key]
         return dropped
 
+    def drop(self, pool: str, before_ms: int, keep: int, limit: int) -> list[Dropped]:
+        if pool in self._dropping:
+            return []  # the last ones have not been committed
+        ended = sum(number for state, number in self.counts(pool).items() if state.ended)
+        excess = ended - self._dropped.get(pool, 0) - keep
+        if ended <= self._dropped.get(pool, 0):
+            return []
+        oldest = enumerate(self._oldest(pool, limit))
+        found = [row for place, row in oldest if place < excess or row.finished_ms < before_ms]
+        if found:
+            self._dropping[pool] = found
+        return found
+
     def live(self) -> Iterable[TaskRecord]:
         return [self._live[number] for number in sorted(self._live) if not self._live[number].state.ended]
 
@@ -350,7 +366,7 @@ class MemoryTasks:
     @property
     def staged(self) -> bool:
         """Whether a commit would write anything."""
-        return bool(self._new or self._moved or self._changed)
+        return bool(self._new or self._moved or self._changed or self._dropping)
 
     def committed(self) -> None:
         """What was staged is durable: ended tasks leave."""
@@ -360,6 +376,21 @@ class MemoryTasks:
                     self._leave(record)
             records.clear()
         self._changed.clear()
+        for pool, rows in self._dropping.items():
+            self._dropped[pool] = self._dropped.get(pool, 0) + len(rows)
+            for row in rows:
+                self._forget(pool, row)
+        self._dropping.clear()
+
+    def _oldest(self, pool: str, limit: int) -> list[Dropped]:
+        """The first ended tasks by id."""
+        ended = sorted((record for record in self._ended.values() if record.pool == pool), key=attrgetter("id"))
+        return [Dropped(r.id, r.state, r.attempts, r.finished_ms, r.idempotency_key) for r in ended[:limit]]
+
+    def _forget(self, pool: str, row: Dropped) -> None:
+        del self._ended[row.id]
+        if row.key is not None:
+            del self._keys[pool, row.key]
 
     def _has_ended(self, number: int) -> bool:
         return number in self._ended

@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
@@ -37,7 +38,7 @@ from reconciler.errors import Conflict, ReconcilerError, StoreBroken
 from reconciler.resources.event import Event
 from reconciler.resources.kinds import STORED
 from reconciler.resources.task import TaskState
-from reconciler.store.base import StoreFull, TaskRecord
+from reconciler.store.base import Dropped, StoreFull, TaskRecord
 from reconciler.store.memory import MemoryStore, MemoryTasks
 
 BALLAST_BYTES = 1 << 20
@@ -436,6 +437,9 @@ class SqliteTasks(MemoryTasks):
                 self._count(pool, state, number)
                 if not state.ended:
                     self._load_live(pool, state)
+            for pool, word, number in self._store.read("SELECT pool, state, number FROM dropped"):
+                self._count(pool, _STATES[word], number)
+                self._dropped[pool] = self._dropped.get(pool, 0) + number
             self._live = {number: self._live[number] for number in sorted(self._live)}
         finally:
             if collecting:
@@ -470,6 +474,10 @@ class SqliteTasks(MemoryTasks):
             db.executemany(_UPDATE, map(_moved, self._moved.values()))
         if self._changed:
             db.executemany(_UPDATE_IN_STATE, map(_stayed, self._changed.values()))
+        for pool, rows in self._dropping.items():
+            db.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in rows])
+            for state, number in Counter(row.state for row in rows).items():
+                db.execute(_DROPPED, (pool, state.value, number))
 
     def get(self, task_id: int) -> TaskRecord | None:
         record = self._live.get(task_id)
@@ -535,6 +543,20 @@ class SqliteTasks(MemoryTasks):
     def committed(self) -> None:
         self._newest_written = max((self._newest_written, *self._new))
         super().committed()
+
+    def _oldest(self, pool: str, limit: int) -> list[Dropped]:
+        counts = self._counts.get(pool, {})
+        rows = heapq.merge(
+            *(
+                self._store.read(_OLDEST, (pool, state.value, limit))
+                for state, number in counts.items()
+                if state.ended and number
+            )
+        )
+        return [Dropped(id_, _STATES[word], *more) for id_, word, *more in islice(rows, limit)]
+
+    def _forget(self, pool: str, row: Dropped) -> None:
+        """Nothing of it is in memory."""
 
     def _has_ended(self, number: int) -> bool:
         return number <= self._newest_written and bool(self._store.read("SELECT 1 FROM task WHERE id = ?", (number,)))
@@ -621,6 +643,10 @@ def _lock(path: Path) -> tuple[int, str]:
 
 _SPECS_A_READ = 500
 _QUERY = f"{_SELECT} WHERE pool = ? AND state = ? AND id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
+_OLDEST = "SELECT id, state, attempts, finished_ms, idempotency_key FROM task WHERE pool = ? AND state = ? ORDER BY id LIMIT ?"
+_DROPPED = (
+    "INSERT INTO dropped VALUES (?, ?, ?) ON CONFLICT (pool, state) DO UPDATE SET number = number + excluded.number"
+)
 _BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
 _inserted = attrgetter(*("state._value_" if name == "state" else name for name in _COLUMNS))  # `value` is a call
 _moved = attrgetter(*("state._value_" if name == "state" else name for name in _MUTABLE), "id")

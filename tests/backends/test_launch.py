@@ -47,6 +47,9 @@ class Machine:
     def remove_files(self, files: Sequence[str]) -> list[str]:
         return []
 
+    def remove_output(self, names: Sequence[str]) -> None:
+        """There are none."""
+
     def remove_logs(self, newest: str) -> None:
         return None
 

@@ -35,6 +35,7 @@ class World:
     next_deadline_ms: int | None = None
     next_late_ms: int | None = None
     recalling: int = 0
+    next_retire_ms: int = 1 << 60
     late: list[int] = field(default_factory=list)
     not_wanted: list[int] = field(default_factory=list)
     to_end: list[Overdue] = field(default_factory=list)

@@ -213,7 +213,7 @@ class Checks:
     def nothing_lost(self) -> None:
         """I2, at this instant."""
         for number in self.acknowledged:
-            if number not in self._disk.tasks:
+            if number not in self._disk.tasks and number not in self._disk.retired:
                 self._fails("I2", f"task {number} was acknowledged and is not on the disk")
 
     def _fails(self, id: str, text: str) -> None:

@@ -28,6 +28,8 @@ class Disk:
         self.boot_id = ""
         self.objects: dict[tuple[str, str], Object] = {}
         self.tasks: dict[int, TaskRecord] = {}
+        self.retired: dict[int, TaskRecord] = {}
+        """Ended tasks whose time was over."""
         self.journal: list[str] = []
         self.rows_written: Callable[[list[int]], None] = lambda numbers: None
         self._uids = 0
@@ -82,6 +84,9 @@ class DurableTasks(MemoryTasks):
     def __init__(self, disk: Disk) -> None:
         super().__init__()
         self._next_id = disk.next_task_id
+        for record in disk.retired.values():
+            self._count(record.pool, record.state, +1)
+            self._dropped[record.pool] = self._dropped.get(record.pool, 0) + 1
         for number, record in sorted(disk.tasks.items()):
             self._count(record.pool, record.state, +1)
             if record.idempotency_key is not None:
@@ -100,6 +105,9 @@ class DurableTasks(MemoryTasks):
             before = disk.tasks.get(number)
             spec = before.spec if before is not None else record.spec
             disk.tasks[number] = replace(record, spec=spec, pid=0)
+        for row in (row for rows in self._dropping.values() for row in rows):
+            disk.retired[row.id] = disk.tasks.pop(row.id)
+            assert disk.retired[row.id].state.ended
         disk.next_task_id = self._next_id
         disk.rows_written([*self._new, *self._moved, *self._changed])
 

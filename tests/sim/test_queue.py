@@ -119,3 +119,15 @@ def test_a_live_pool_takes_another_policy_and_keeps_its_queue() -> None:
     pool(world, 1, "Priority")
     assert {ended(world, order) for order in [runs, *waiting]} == {TaskState.SUCCEEDED}
     assert began(world, [runs, *waiting]) == [0, 3, 1, 2]
+
+
+def test_ended_tasks_are_dropped_when_their_time_is_over_and_their_key_is_free_again() -> None:
+    world = house()
+    world.declare("batch", slots(1, ttlAfterFinished="60s"))
+    order = acknowledged(world, world.submit("batch", ["poison"], idempotency_key="once", max_attempts=1))
+    assert ended(world, order) is TaskState.FAILED
+    world.run(40)
+    assert acknowledged(world, world.submit("batch", ["poison"], idempotency_key="once", max_attempts=1)).task_id == 1
+    world.run_until(lambda: order.task_id not in world.disk.tasks, 100)
+    world.run(5)
+    assert acknowledged(world, world.submit("batch", ["poison"], idempotency_key="once", max_attempts=1)).task_id == 2

@@ -506,7 +506,8 @@ class World:
             return f"T1: a key with several tasks: {keys}"
         for name, spec in self.desired.items():
             if spec.tasks is not None:
-                states = Counter(record.state.value for record in self.disk.tasks.values() if record.pool == name)
+                ever = (*self.disk.tasks.values(), *self.disk.retired.values())
+                states = Counter(record.state.value for record in ever if record.pool == name)
                 counts = self.pool(name).status.tasks
                 if counts is None or (counts.succeeded, counts.cancelled, counts.pending, counts.running) != (
                     states["Succeeded"], states["Cancelled"], 0, 0,

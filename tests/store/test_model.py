@@ -124,6 +124,11 @@ class StoreMachine(RuleBasedStateMachine):
             setattr(record, column, True if column == "cancelling" else which)
             store.tasks.stage(record)
 
+    @rule(pool=POOLS, before_ms=st.sampled_from([0, 1]), keep=st.integers(0, 2), limit=st.integers(1, 3))
+    def drop_ended_tasks(self, pool: str, before_ms: int, keep: int, limit: int) -> None:
+        dropped = [store.tasks.drop(pool, before_ms, keep, limit) for store in (self.real, self.model)]
+        assert dropped[0] == dropped[1]
+
     @rule()
     def take_back_new_tasks(self) -> None:
         dropped = [[task.id for task in store.tasks.drop_new()] for store in (self.real, self.model)]

@@ -561,17 +561,16 @@ def test_fault_C28_the_log_of_a_newer_store_is_left_alone_too(tmp_path, make, op
     assert {name: (left / name).read_bytes() for name in before} == before
 
 
-def test_tasks_of_the_version_before_priorities_are_kept(tmp_path, opened, monkeypatch):
-    monkeypatch.setattr(sqlite, "MIGRATIONS", MIGRATIONS[:1])
-    opened(tmp_path).close()
+def test_tasks_of_the_version_before_priorities_are_kept(tmp_path, opened):
     db = sqlite3.connect(tmp_path / "store.db")
+    for statement in (*MIGRATIONS[0], "PRAGMA user_version=1", "INSERT INTO meta VALUES (1, 'abcd1234', 'b', 0, 1)"):
+        db.execute(statement)
     old = "INSERT INTO task VALUES (?, 'batch', ?, 5, 3, 0, ?, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, '', -1, 0, ?)"
     db.execute(old, (1, "Pending", "k", '{"n":1}'))
     db.execute(old, (2, "Succeeded", None, '{"n":2}'))
     db.execute("UPDATE meta SET next_task_id = 3")
     db.commit()
     db.close()
-    monkeypatch.undo()
 
     store = opened(tmp_path)
     waits, done = store.tasks.get(1), store.tasks.get(2)
@@ -589,6 +588,46 @@ def test_priority_tenant_key_and_deadline_outlive_the_daemon(tmp_path, make, ope
 
     kept = {one.id: (one.priority, one.tenant, one.key, one.deadline_ms) for one in opened(tmp_path).tasks.live()}
     assert kept == {plain.id: (100, None, None, 0), urgent.id: (255, "research", "user-7", 99)}
+
+
+def test_ended_tasks_are_dropped_by_age_and_by_number_and_are_counted_for_ever(tmp_path, make, opened):
+    store = opened(tmp_path)
+    for number in range(1, 9):
+        task = make.task(store, key=f"k{number}", state=TaskState.SUCCEEDED if number % 2 else TaskState.FAILED)
+        task.finished_ms, task.attempts = 1000 * number, 1
+    waits = make.task(store)
+    store.commit()
+
+    assert [row.id for row in store.tasks.drop("batch", before_ms=2500, keep=100, limit=10)] == [1, 2]
+    assert store.tasks.drop("batch", before_ms=9000, keep=0, limit=10) == []  # one batch a commit
+    store.commit()
+    assert [row.id for row in store.tasks.drop("batch", before_ms=0, keep=3, limit=10)] == [3, 4, 5]
+    store.commit()
+    store.close()
+
+    after = opened(tmp_path)
+    assert [one.id for one in after.tasks.query("batch")] == [6, 7, 8, waits.id]
+    counts = after.tasks.counts("batch")
+    assert (counts[TaskState.SUCCEEDED], counts[TaskState.FAILED], counts[TaskState.PENDING]) == (4, 4, 1)
+    assert after.tasks.by_key("batch", "k1") is None and after.tasks.by_key("batch", "k8").id == 8
+    assert after.tasks.drop("batch", before_ms=0, keep=3, limit=10) == []
+
+
+def test_fault_T11_with_a_million_rows_every_read_of_tasks_goes_by_an_index(tmp_path, make, opened):
+    store = opened(tmp_path)
+    make.task(store)
+    store.commit()
+    asked = [
+        (sqlite._SELECT + " WHERE id = ?", (1,)),
+        (sqlite._QUERY, ("batch", "Failed", 0, 0, 10)),
+        (sqlite._OLDEST, ("batch", "Failed", 10)),
+        (sqlite._BY_KEY, ("batch", "k")),
+        (sqlite._SELECT_FRESH, ("batch", "Pending")),
+        (sqlite._SELECT_TRIED, ("batch", "Pending")),
+    ]
+    for sql, values in asked:
+        plan = [row[3] for row in store.read(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert plan and all(step.startswith("SEARCH task USING") for step in plan), (sql, plan)
 
 
 def test_a_database_of_another_program_is_refused(tmp_path, opened):

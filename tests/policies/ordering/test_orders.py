@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,3 +193,32 @@ def test_fault_T8_a_queue_that_is_too_long_for_a_deadline_is_known_beforehand() 
     assert order.too_late(5_000, slots=2, now_ms=1)
     assert not order.too_late(1_000, slots=2, now_ms=0)  # it goes before them all
     assert order.too_late(999, slots=2, now_ms=0)
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_fault_T11_what_a_dispatch_costs_does_not_grow_with_the_queue(name: str) -> None:
+    """Steps of Python, not seconds: 50 tasks are chosen, taken and ended out of 1,000 and out of 30,000."""
+
+    def steps(pending: int) -> int:
+        live = {n: Task(n, n * 7 % 256, f"t{n % 50}", None, n * 31 % 9973) for n in range(1, pending + 1)}
+        order = ordering_of(SchedulingPolicySpec.model_validate(POLICIES[name]), live)
+        for number in live:
+            order.add(number)
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        try:
+            for _ in range(5):
+                for number in order.peek(10, 0):
+                    order.take(number)
+                    order.begin(number)
+                    order.charge(number, 10, 10)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert steps(30_000) < 3 * steps(1_000)
