@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reconciler.resources.pool import PoolSpec
+from reconciler.resources.probe import Probes
 from reconciler.resources.scheduling import SchedulingType
 from tests.sim.world import World
 
@@ -18,6 +19,7 @@ FAULTS = (
     "failing-starts", "freezes", "ignores-term", "instant-exits", "kill-controller", "kill-launcher", "lost-frames",
     "no-cgroup", "poison", "power-cut", "reboot", "shutdowns", "slow-starts", "slow-wire", "stuck", "unreadable",
     "policies",
+    "probes", "probe-errors", "slow-answers", "unwell",
 )  # fmt: skip
 
 SHARE = 0.4
@@ -54,6 +56,17 @@ def slots(replicas: int, **fields: Any) -> PoolSpec:
     )
 
 
+def probed(spec: PoolSpec) -> PoolSpec:
+    """The same with all probes."""
+    asks = {"exec": {"command": ["ask"]}, "timeout": "500ms"}
+    probes = {
+        "startup": {**asks, "period": "1s", "failureThreshold": 6},
+        "readiness": {**asks, "period": "2s", "failureThreshold": 2},
+        "liveness": {**asks, "period": "3s", "failureThreshold": 3},
+    }
+    return spec.changed(template=spec.template.changed(probes=Probes.model_validate(probes)))
+
+
 class Chaos:
     """The trouble of one seed."""
 
@@ -70,9 +83,9 @@ class Chaos:
         """Trouble, then peace. Raises Violation."""
         world, chance = self.world, self._chance
         world.timeline.say(f"faults: {', '.join(sorted(world.faults))}")
-        world.declare("web", workers(chance.randint(1, 3), 1))
-        world.declare("api", workers(chance.randint(1, 2), 1, strategy={"maxUnavailable": 2}))
-        world.declare("batch", self._slots(chance.randint(1, 3)))
+        self._declare("web", workers(chance.randint(1, 3), 1))
+        self._declare("api", workers(chance.randint(1, 2), 1, strategy={"maxUnavailable": 2}))
+        self._declare("batch", self._slots(chance.randint(1, 3)))
         world.healed = False
         world.up()
         self._often(2.0, self._submit)
@@ -113,9 +126,13 @@ class Chaos:
         world.heal()
         self._version += 1
         for name, spec in (("web", workers(2, self._version)), ("api", workers(1, self._version)), ("batch", slots(2))):
-            world.declare(name, spec)
+            self._declare(name, spec)
 
     # what is done
+
+    def _declare(self, name: str, spec: PoolSpec) -> None:
+        asked = name == "web" and "probes" in self.world.faults
+        self.world.declare(name, probed(spec) if asked else spec)
 
     def _submit(self) -> None:
         chance, world = self._chance, self.world
@@ -149,26 +166,26 @@ class Chaos:
         chance, world = self._chance, self.world
         name = chance.choice(("web", "api", "batch"))
         if name == "batch":
-            world.declare(name, self._slots(chance.randint(0, 3)))
+            self._declare(name, self._slots(chance.randint(0, 3)))
             return
         was = world.desired.get(name)
         match chance.choice(("scale", "template", "template", "back", "bad")):
             case "scale" if was is not None:
-                world.declare(name, was.changed(replicas=chance.randint(0, 4)))
+                self._declare(name, was.changed(replicas=chance.randint(0, 4)))
             case "back" if was is not None:
                 self._version += 1
-                world.declare(name, workers(was.replicas, self._version))
+                self._declare(name, workers(was.replicas, self._version))
                 world.timeline.after(chance.choice((0.1, 1.0, 3.0)), self._put_back, name, was)
             case "bad":
                 self._version += 1
-                world.declare(name, workers(chance.randint(1, 3), self._version, chance.choice(("crash", "missing"))))
+                self._declare(name, workers(chance.randint(1, 3), self._version, chance.choice(("crash", "missing"))))
             case _:
                 self._version += 1
-                world.declare(name, workers(chance.randint(1, 3), self._version, grace=chance.choice(("1s", "5s"))))
+                self._declare(name, workers(chance.randint(1, 3), self._version, grace=chance.choice(("1s", "5s"))))
 
     def _put_back(self, name: str, spec: PoolSpec) -> None:
         if not self.world.healed:
-            self.world.declare(name, spec)
+            self._declare(name, spec)
 
     def _delete(self) -> None:
         name = self._chance.choice(("web", "api", "batch"))

@@ -12,11 +12,15 @@ from reconciler.backends.base import Account
 from reconciler.controllers.base import Mode
 from reconciler.daemon import Controller as Daemon
 from reconciler.launcher.protocol import VERSION, Message
+from reconciler.resources.probe import Kind
 from reconciler.resources.task import Submission
+from reconciler.resources.worker import Worker
 from reconciler.runtime.loop import Loop
+from reconciler.runtime.probes import Prober
 from reconciler.runtime.submissions import Submissions
 from reconciler.store.base import StoreFull, TaskRecord
 from tests.sim.disk import Disk, DurableStore
+from tests.sim.probing import Answers, VirtualLoop
 from tests.sim.timeline import ControllerClock, Timeline, Violation
 from tests.sim.wire import Wire
 
@@ -40,6 +44,8 @@ class Surroundings(Protocol):
     def asked(self, controller: Controller, messages: Sequence[Message]) -> None: ...
 
     def controller_ended(self, controller: Controller) -> None: ...
+
+    def health(self, worker: Worker, kind: Kind) -> tuple[str, float]: ...
 
 
 class SimulatedHost:
@@ -96,6 +102,7 @@ class Controller(Daemon):
         self._turn_at_us: int | None = None
         self._finish_code: int | None = None
         self._turned, self._turned_since_us = 0, timeline.now_us
+        self._events = VirtualLoop(timeline, self)
         wire.to_controller = self._arrives
         wire.launcher_gone = self._launcher_is_gone
 
@@ -110,6 +117,8 @@ class Controller(Daemon):
         self.clock = ControllerClock(self._timeline)  # type: ignore[assignment]
         self.store = self._world.new_store(self.clock, self._passes)  # type: ignore[assignment,arg-type]
         self.loop = Loop(self.store, self, SimulatedHost(), self.clock, self._wake)
+        self.answers = Answers(self._timeline, self, self.store, self._world.health)
+        self._prober = Prober(self.store, self.clock, self.answers, self._wake, lambda instance: False)
         self._submissions = Submissions(self.store, self.loop, self.clock)
         self.up = True
         self.does(lambda: self.send([["hello", VERSION], ["list"]]))
@@ -136,6 +145,7 @@ class Controller(Daemon):
         if self.alive:
             self.alive = False
             self._timeline.say(f"controller {self.number} is dead: {why}")
+            self._events.die()
             self._wire.close_controller()
             if self._disk.holder is self:
                 self._disk.holder = None
@@ -185,14 +195,18 @@ class Controller(Daemon):
             if self._buffer:
                 buffer, self._buffer = self._buffer, []
                 self.loop.receive(buffer)
-            self.loop.turn()
-            if self.loop.observer.settled and not self.serving:
-                self.serving = True
-                self.send([["serving"]])
+            with self._events.running():
+                self.loop.turn()
+                if self.loop.observer.settled and not self.serving:
+                    self.serving = True
+                    self._prober.look_at_all()
+                    self.send([["serving"]])
             self._after_turn()
         except Died as death:
             self.kill(str(death))
             return
+        if self.loop.idle:
+            self.answers.turned()
         self._world.turned(self)
         if self.loop.ready:
             self._wake()
@@ -218,7 +232,8 @@ class Controller(Daemon):
     def does(self, call: Callable[[], None]) -> None:
         """Does something outside a turn, in which it may die."""
         try:
-            call()
+            with self._events.running():
+                call()
         except Died as death:
             self.kill(str(death))
 

@@ -20,6 +20,7 @@ from reconciler.loading.apply import apply
 from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Metadata, Origin
 from reconciler.resources.pool import Pool, PoolSpec, template_hash
+from reconciler.resources.probe import Kind
 from reconciler.resources.task import Submission, TaskState
 from reconciler.resources.worker import Process as Said
 from reconciler.resources.worker import State, Worker
@@ -75,6 +76,8 @@ class World:
         self.orders: list[Order] = []
         self.natures: dict[str, deque[Nature]] = {}
         """What the next processes of a key are like, where a test says so."""
+        self.answers: dict[tuple[str, Kind], deque[str]] = {}
+        """What the next probes of a worker are answered, where a test says so."""
         self.healed = True
         self.meant_down = False
         self.passed: Counter[str] = Counter()
@@ -274,6 +277,20 @@ class World:
         if hits("unreadable", 0.3):
             nature.readable = False
         return nature
+
+    def health(self, worker: Worker, kind: Kind) -> tuple[str, float]:
+        """How that worker answers that probe now, and after how long."""
+        scripted = self.answers.get((worker.name, kind))
+        if scripted:
+            return scripted.popleft(), 0.01
+        chance = self.timeline.chance("health")
+        drawn, takes_s = chance.random(), chance.choice((0.0, 0.01, 0.2))
+        if not self.healed:
+            for fault, word in (("unwell", "no"), ("slow-answers", "late"), ("probe-errors", "error")):
+                if fault in self.faults and drawn < 0.3:
+                    return word, takes_s
+                drawn = drawn - 0.3 if fault in self.faults else drawn
+        return "yes", takes_s
 
     def new_wire(self) -> Wire:
         return Wire(self.timeline, self._latency_s, self._loses, self._doubles)
