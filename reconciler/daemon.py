@@ -432,7 +432,7 @@ class Controller:
             up_s=(self.clock.now() - self._started_at).total_seconds(),
             sources=[(source.root, source.error) for source in self.sources],
             sockets=self.loop.observer.socket_failures,
-            said=[*self._rotation.problems, *self.usage.problems],
+            said=[*self._rotation.problems, *self.usage.problems, *self.sessions.deadlocks()],
         )
         return problems(ground, self.store.all(Pool))
 

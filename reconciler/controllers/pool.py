@@ -326,6 +326,8 @@ class _Count:
     restarts: int = 0
     completed: int = 0
     failed: int = 0
+    standing_by: int = 0
+    """Workers that lack nothing but a lock that another has."""
     waits: str = ""
     """What a worker waits for before it is started."""
     ill: list[tuple[Worker, str]] = field(default_factory=list)
@@ -393,6 +395,9 @@ def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -
             continue
         count.total += 1
         count.updated += worker.spec.template_hash == status.template_hash == target
+        if status.stands_by:
+            count.standing_by += 1
+            count.updated += status.template_hash != worker.spec.template_hash == target
         if status.ready:
             count.ready += 1
             count.available += not min_ready or ((since := status.ready_since) is not None and since + min_ready <= now)
@@ -415,6 +420,8 @@ def _ready(pool: Pool, count: _Count, stop: Intent | None) -> _Word:
     message = f"{count.ready} of {want} workers are ready"
     if count.ready >= want:
         return Status.TRUE, "AllReady", message
+    if count.ready and count.ready + count.standing_by >= want:
+        return Status.TRUE, "AllReady", f"{message}, the others stand by: {count.waits}"
     if count.completed >= want:
         return Status.FALSE, "Completed", f"all {want} workers have done their work"
     return Status.FALSE, "NotAllReady", message
@@ -427,7 +434,7 @@ def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
         return Status.FALSE, "RolloutFailed", f"{rolling.failed}; {message}"
     if rolling is not None:
         return Status.TRUE, "RollingOut", message
-    coming = want - count.ready - count.completed - count.failed
+    coming = want - count.ready - count.completed - count.failed - (count.standing_by if count.ready else 0)
     if coming > 0 and count.waits:
         return Status.TRUE, "Waiting", count.waits
     if coming > 0:

@@ -134,6 +134,10 @@ class Sessions:
                 self._store.add_event(event(lock.key, "HolderEnded", message, now))
             self._take_out(lock, [id])
 
+    def deadlocks(self) -> list[str]:
+        """What nobody in it can end."""
+        return [f"deadlock: {lock.status.deadlock}" for lock in self._store.all(Lock) if lock.status.deadlock]
+
     def changed(self, lock: Lock) -> None:
         """Notes a token that is about to be given."""
         self.tokens.given(lock.name, lock.status.token)
