@@ -69,6 +69,16 @@ def worker_key(name: str) -> str:
     return f"worker/{name}"
 
 
+def pre_stop_key(name: str) -> str:
+    """How the launcher calls the command before a worker's stop signal."""
+    return f"{protocol.PRE_STOP_KIND}/{name}"
+
+
+def pre_stop_instance(instance: str) -> str:
+    """That command's own instance: there is one for each instance of the worker, so asked twice it runs once."""
+    return instance + protocol.PRE_STOP_MARK
+
+
 def task_key(task_id: int) -> str:
     """How the launcher calls a task."""
     return f"task/{task_id}"
@@ -116,10 +126,22 @@ class Starts:
                 raise StartError("sandbox", error.errno or 0, f"a temporary directory: {error}") from None
         key = worker_key(worker.name)
         messages.append(["spawn", [[key, instance, id_, argv, variables, worker_log(instance)]]])
+        if template.stop.pre_stop is not None:
+            argv = [expand(word, everything, secret) for word in template.stop.pre_stop.exec.command]
+            id_, more = self._register(pool, _plain(template), template_hash + _BESIDE, base, None)
+            own = {**variables, "RECONCILER_INSTANCE": pre_stop_instance(instance)}
+            messages += [*more, ["preStop", key, instance, id_, argv, own]]
         return messages
 
     def beside(
-        self, pool: str, worker: Worker, key: str, instance: str, template: Template, command: Sequence[str]
+        self,
+        pool: str,
+        worker: Worker,
+        key: str,
+        instance: str,
+        template: Template,
+        command: Sequence[str],
+        log: str | None = None,
     ) -> list[Message]:
         """What to send for a command that runs as the worker does, under a key of its own. Raises StartError.
 
@@ -128,12 +150,9 @@ class Starts:
         base, variables, secret = self._variables(pool, worker, worker.status.instance, template)
         everything = base | variables
         argv = [expand(word, everything, secret) for word in command]
-        plain = template.changed(
-            sockets=[], probes=Probes(), stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0)
-        )
-        id_, messages = self._register(pool, plain, worker.status.template_hash + _BESIDE, base, None)
+        id_, messages = self._register(pool, _plain(template), worker.status.template_hash + _BESIDE, base, None)
         own = {**variables, "RECONCILER_INSTANCE": instance}
-        messages.append(["spawn", [[key, instance, id_, argv, own, None]]])
+        messages.append(["spawn", [[key, instance, id_, argv, own, log]]])
         return messages
 
     def files(self, pool: str, worker: Worker, template: Template, files: Sequence[str]) -> list[str]:
@@ -308,6 +327,13 @@ class Starts:
         ]
         messages.append(["register", id_, fields])
         return id_, messages
+
+
+def _plain(template: Template) -> Template:
+    """As what runs beside a worker has it: no sockets, and ended at once."""
+    return template.changed(
+        sockets=[], probes=Probes(), stop=template.stop.changed(signal="SIGKILL", grace_period_s=0.0)
+    )
 
 
 def _limits(template: Template, temporary: str) -> dict[str, Any]:

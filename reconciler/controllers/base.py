@@ -218,6 +218,23 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class PreStop:
+    """The command before an instance's stop signal is run, once, beside it."""
+
+    key: Key
+    instance: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndPreStop:
+    """That command has had its time: its tree is killed."""
+
+    key: Key
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cleanup:
     """Declared files of an ended worker are removed, and its temporary directory if it had one."""
 
@@ -301,6 +318,8 @@ Action = (
     | SetStatus
     | Spawn
     | Signal
+    | PreStop
+    | EndPreStop
     | Cleanup
     | Lane
     | Dispatch

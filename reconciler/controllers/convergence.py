@@ -46,4 +46,6 @@ def in_trouble(workers: Iterable[Worker]) -> list[Worker]:
 
 def nothing_runs(workers: Iterable[Worker], claimed_tasks: int) -> bool:
     """Whether no process of ours is left."""
-    return not claimed_tasks and all(worker.status.process is Process.NONE for worker in workers)
+    return not claimed_tasks and all(
+        worker.status.process is Process.NONE and not worker.status.pre_stops for worker in workers
+    )

@@ -17,7 +17,20 @@ from datetime import datetime, timedelta
 
 from reconciler.controllers import dependencies
 from reconciler.controllers import lock as locks
-from reconciler.controllers.base import Action, Cleanup, Mode, Plan, Record, Remove, SetStatus, Signal, Spawn, World
+from reconciler.controllers.base import (
+    Action,
+    Cleanup,
+    EndPreStop,
+    Mode,
+    Plan,
+    PreStop,
+    Record,
+    Remove,
+    SetStatus,
+    Signal,
+    Spawn,
+    World,
+)
 from reconciler.controllers.restart import Outcome, counted, decided, rest_decided, rules_of, start_or_rest, words
 from reconciler.policies import probe
 from reconciler.resources.event import Event, event
@@ -25,10 +38,22 @@ from reconciler.resources.meta import Intent, Key
 from reconciler.resources.pool import Pool, Template
 from reconciler.resources.probe import Health, Probes
 from reconciler.resources.units import format_duration, format_moment
-from reconciler.resources.worker import LastExit, Process, Reason, State, Stopping, Worker, WorkerStatus
+from reconciler.resources.worker import (
+    LastExit,
+    PreStopState,
+    Process,
+    Reason,
+    State,
+    Stopping,
+    Worker,
+    WorkerStatus,
+)
 
 KILL_AGAIN_S = 5.0
 """SIGKILL is repeated this often while something lives: the order may have died with the controller that gave it."""
+
+AFTER_PRE_STOP_S = 2.0
+"""A worker whose preStop has used the grace period up still has this long from its stop signal on."""
 
 CRASH_LOOP_AT = 3
 """So many failures in a row are called a crash loop."""
@@ -41,6 +66,8 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
         return Plan()
     pool = world.get(Pool, worker.spec.pool)
     match worker.status.process:
+        case Process.NONE if worker.status.pre_stops:
+            return _outlived(worker, world.mode, now)
         case Process.NONE:
             return _down(worker, pool, world, now)
         case Process.ASKED:
@@ -247,11 +274,19 @@ def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hu
     stopping = status.stopping or Stopping(reason=reason, since=now, deadline=latest)
     if status.stopping is None:
         grace = format_duration(template.stop.grace_period_s)
-        status = decided(status, now, "Stop", f"{template.stop.signal}, and SIGKILL after {grace}", reason, "", pool)
+        first = "" if template.stop.pre_stop is None or hurry else "preStop, "
+        if first:
+            stopping = stopping.changed(pre_stop=PreStopState.WANTED)
+        status = decided(
+            status, now, "Stop", f"{first}{template.stop.signal}, and SIGKILL after {grace}", reason, "", pool
+        )
     if not stopping.killed and stopping.deadline > latest:
         stopping = stopping.changed(deadline=latest)  # the clock was set back, or the grace period made shorter
 
-    said: tuple[Action, ...] = ()
+    stopping, said = _before_signal(worker, template, stopping, hurry, now)
+    if stopping.pre_stop is PreStopState.RUNNING:
+        status = status.changed(ready=False, stopping=stopping, state=State.STOPPING, message=stopping.reason)
+        return _says(worker, status, said, stopping.deadline)
     if now >= stopping.deadline or (hurry and not stopping.killed):
         if not stopping.killed:
             why = (
@@ -259,17 +294,54 @@ def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hu
                 if hurry
                 else f"still there {format_duration(_age_s(stopping, now))} after the stop signal"
             )
-            said = (Record(event(worker.key, "Killed", f"SIGKILL to its whole tree: {why}", now, warning=True)),)
+            killed = Record(event(worker.key, "Killed", f"SIGKILL to its whole tree: {why}", now, warning=True))
+            said = (*said, killed)
             status = decided(status, now, "Kill", "SIGKILL to its whole tree", why)
         said = (*said, Signal(worker.key, status.instance, "SIGKILL", tree=True, reason=stopping.reason))
         deadline = now + timedelta(seconds=KILL_AGAIN_S)
         stopping = stopping.changed(signalled=True, killed=True, deadline=deadline)
     elif not stopping.signalled:
-        said = (Signal(worker.key, status.instance, template.stop.signal, tree=False, reason=stopping.reason),)
+        asks = Signal(worker.key, status.instance, template.stop.signal, tree=False, reason=stopping.reason)
+        said = (*said, asks)
         stopping = stopping.changed(signalled=True)
     status = status.changed(ready=False, stopping=stopping, state=State.STOPPING, message=stopping.reason)
     status, stuck = _stuck(worker, status, now)
     return _says(worker, status, (*stuck, *said), stopping.deadline)
+
+
+def _before_signal(
+    worker: Worker, template: Template, stopping: Stopping, hurry: bool, now: datetime
+) -> tuple[Stopping, tuple[Action, ...]]:
+    """The command before the stop signal: run once, for as long as the grace period lasts; then the worker gets its 2 s."""
+    instance, how = worker.status.instance, template.stop.pre_stop
+    late = hurry or now >= stopping.deadline
+    said: tuple[Action, ...] = ()
+    if stopping.pre_stop is PreStopState.WANTED:
+        if how is not None and not late:
+            command = tuple(how.exec.command)
+            return stopping.changed(pre_stop=PreStopState.RUNNING), (PreStop(worker.key, instance, command),)
+        stopping = stopping.changed(pre_stop=PreStopState.OVER)
+    elif stopping.pre_stop is PreStopState.RUNNING and late:
+        stopping, said = _pre_stop_late(worker, stopping, now)
+    if stopping.pre_stop is PreStopState.OVER and not stopping.signalled and not hurry:
+        stopping = stopping.changed(deadline=max(stopping.deadline, now + timedelta(seconds=AFTER_PRE_STOP_S)))
+    return stopping, said
+
+
+def _pre_stop_late(worker: Worker, stopping: Stopping, now: datetime) -> tuple[Stopping, tuple[Action, ...]]:
+    message = f"preStop has not ended within {format_duration(_age_s(stopping, now))} and is killed; the stop goes on"
+    said = Record(event(worker.key, "PreStopFailed", message, now, warning=True))
+    return stopping.changed(pre_stop=PreStopState.OVER), (EndPreStop(worker.key, worker.status.instance), said)
+
+
+def _outlived(worker: Worker, mode: Mode, now: datetime) -> Plan:
+    """The worker has ended, its preStop has not: that may finish what it does while the grace period lasts."""
+    stopping = worker.status.stopping
+    assert stopping is not None, "only a worker that is stopped has a preStop running"
+    if mode is not Mode.HURRYING and now < stopping.deadline:
+        return _says(worker, worker.status.changed(state=State.STOPPING), requeue_at=stopping.deadline)
+    stopping, said = _pre_stop_late(worker, stopping, now)
+    return _says(worker, worker.status.changed(stopping=stopping), said)
 
 
 def _age_s(stopping: Stopping, now: datetime) -> float:

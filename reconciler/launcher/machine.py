@@ -19,7 +19,7 @@ from heapq import heapify, heappop, heappush
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from .protocol import Exit, FrameError, Message, Template
+from .protocol import PRE_STOP_KIND, PRE_STOP_MARK, Exit, FrameError, Message, Template
 
 ROWS_PER_FRAME = 10_000
 """A frame has an end: more exits than these come in frames of their own."""
@@ -188,12 +188,22 @@ class Request(NamedTuple):
     env: dict[str, str] | None
 
 
+class PreStop(NamedTuple):
+    """What is run before the stop signal, should the launcher have to stop an instance alone."""
+
+    template: dict[str, Any]
+    """Its fields without the environment, which stands in no record."""
+    argv: list[str]
+    env: dict[str, str] | None
+    """Everything; None once another launcher has taken over: then the process itself is asked."""
+
+
 class Child:
     """One instance: what stands in the journal about it, and where it stands now."""
 
     __slots__ = (
         "adopted", "at_ms", "contain", "enclosed", "exit", "grace_ms", "identity", "instance", "key", "kill_sent_at", "lane", "log",
-        "pid", "pidfd", "request", "seq", "slot", "spare", "started_ms", "state", "stop_signal", "uid",
+        "pid", "pidfd", "pre_stop", "request", "seq", "slot", "spare", "started_ms", "state", "stop_signal", "uid",
     )  # fmt: skip
 
     def __init__(self, key: str, instance: str) -> None:
@@ -224,6 +234,8 @@ class Child:
         self.seq = 0
         self.exit: Exit = {}
         self.kill_sent_at: float | None = None
+        self.pre_stop: PreStop | None = None
+        """None also when it has been run."""
 
 
 class Stop(NamedTuple):
@@ -347,6 +359,15 @@ class Machine:
         child.stop_signal, child.grace_ms = template.stop_signal, template.grace_ms
         child.lane, child.contain, child.uid, child.log = template.lane, template.contain, template.uid, log
         self._happens(child, E.SPAWN)
+
+    def pre_stop(self, key: str, instance: str, template_id: str, argv: list[str], env: dict[str, str]) -> None:
+        """Keeps what is run before its stop signal; for a spawn that has just been asked for."""
+        child, template = self.alive(key, instance), self._templates.get(template_id)
+        if template is None:
+            raise FrameError(f"preStop of {key} with template {template_id}, which is not registered")
+        if child is not None and child.state is S.WAITING:  # what runs has it already
+            fields = {name: value for name, value in template._asdict().items() if name not in ("id", "argv", "env")}
+            child.pre_stop = PreStop(fields, argv, {**template.env, **env})
 
     def recall(self, keys: Iterable[str]) -> None:
         """Gives back those that have not begun, and says which."""
@@ -477,12 +498,21 @@ class Machine:
         return [child for child in self._known.values() if child.state in states]
 
     def stop_plan(self, now: float, hurry: bool) -> list[Stop]:
-        """How everything that runs is stopped from its own records; hurry: no grace is left."""
+        """How everything that runs is stopped from its own records; hurry: no grace is left.
+
+        The command before another's stop signal is let run, unless that other has ended.
+        """
         return [
             Stop(child, child.stop_signal, now if hurry else now + child.grace_ms / 1000)
             for child in self._known.values()
-            if child.state is S.UP
+            if child.state is S.UP and (hurry or not self._is_before_another(child))
         ]
+
+    def _is_before_another(self, child: Child) -> bool:
+        if not child.key.startswith(f"{PRE_STOP_KIND}/"):
+            return False
+        stopped = self._known.get(child.instance.removesuffix(PRE_STOP_MARK))
+        return stopped is not None and stopped.state is S.UP
 
     def largest_grace_s(self) -> float:
         return max((child.grace_ms / 1000 for child in self._known.values() if child.state is S.UP), default=0.0)
@@ -559,11 +589,15 @@ class Machine:
     def _restore_intent(
         self, key: str, instance: str, stop_signal: int, grace_ms: int, lane: str | None, slot: int | None,
         log: str | None, at_ms: int, contain: bool, uid: int | None, spare: int | None = None,
+        pre_stop: list[Any] | None = None,
     ) -> None:  # fmt: skip
         child = Child(key, instance)
         child.stop_signal, child.grace_ms, child.lane, child.slot = stop_signal, grace_ms, lane, slot
         child.log, child.at_ms, child.contain, child.uid, child.spare = log, at_ms, contain, uid, spare
         child.adopted = True
+        if pre_stop is not None:
+            template, argv = pre_stop
+            child.pre_stop = PreStop(template, argv, None)
         child.state = S.INTENDED
         self._known[instance] = self._held[key] = child
         if lane is not None and slot is not None:
@@ -579,6 +613,7 @@ class Machine:
             child.pid = how.get("pid", 0)
             self._known[instance] = child
         child.seq, child.exit, child.state = seq, how, S.EMPTYING
+        self._pre_stopped(child)
         self._seq = max(self._seq, seq)
         self._unacked.append(child)
         if not child.contain:
@@ -631,6 +666,14 @@ class Machine:
     def _record_exit(self, child: Child) -> None:
         self.records.append(("exit", child.seq, child.key, child.instance, child.exit))
         self._unacked.append(child)
+        self._pre_stopped(child)
+
+    def _pre_stopped(self, child: Child) -> None:
+        """What was run before a stop signal is not run for that again."""
+        if child.key.startswith(f"{PRE_STOP_KIND}/"):
+            stopped = self._known.get(child.instance.removesuffix(PRE_STOP_MARK))
+            if stopped is not None:
+                stopped.pre_stop = None
 
     def _record_emptied(self, child: Child) -> None:
         if child.contain:
@@ -684,6 +727,7 @@ def _intent(child: Child) -> Sequence[Any]:
     return (
         "intent", child.key, child.instance, child.stop_signal, child.grace_ms, child.lane, child.slot, child.log,
         child.at_ms, child.contain, child.uid, child.spare,
+        *((child.pre_stop[:2],) if child.pre_stop is not None else ()),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from .journal import read as read_journal
 from .keeper import Controller, Keeper
 from .logs import Logs
 from .machine import Child, Machine, S
+from .prestop import PreStops
 from .state import Refused, State, claim
 from .system import Starter
 from .timers import Timers, now
@@ -86,11 +87,12 @@ class Launcher:
         )
         self._keeper = Keeper(
             controller, self._api, self._notify, self._starter, self._epoll, self._timers, self._children.pids,
-            self._obey, self._machine.hangup, lambda: not self._closing(),
+            self._obey, self._hangup, lambda: not self._closing(),
         )  # fmt: skip
         self._verbs = Verbs(
             self._machine, self._children, self._keeper.send, self._say, self._about, self._asked_to_end, self._finish
         )
+        self._pre_stops = PreStops(self._machine, self._children, self._timers, self._kill)
         self._terminates = 0
         self._ending: int | None = None
         """The exit code, once the end is decided; what runs then is left alone."""
@@ -147,8 +149,9 @@ class Launcher:
             children.unseen(child)
 
         exited = [child for child in exited if children.peek(child)]
+        self._pre_stops.look()
         begun = []
-        if not self._closing() and self._machine.startable():
+        if self._starting() and self._machine.startable():
             begun = self._machine.take(STARTS_PER_TURN, adoption.boottime_ms(), self._logs.choose)
         self._write()
         for child in exited:
@@ -168,8 +171,12 @@ class Launcher:
         """Nothing is started any more."""
         return self._stopping or self._ending is not None
 
+    def _starting(self) -> bool:
+        """What is begun while everything is stopped are only the commands before the stop signals."""
+        return not self._closing() or (self._stopping and self._ending is None)
+
     def _poll(self) -> list[tuple[int, int]]:
-        more = self._machine.startable() and not self._closing()  # than one turn takes
+        more = self._machine.startable() and self._starting()  # than one turn takes
         return self._epoll.poll(0.0 if more else self._timers.wait_s(), 256)
 
     def _write(self) -> None:
@@ -223,6 +230,10 @@ class Launcher:
             "pid": os.getpid(), "startedAt": self._started_ms, "bootId": self._boot_id,
             "controllerRestarts": self._keeper.restarts, "containment": self._trees.word, "limits": self._trees.limited.about(), "api": self._api.path,
         }  # fmt: skip
+
+    def _hangup(self) -> None:
+        if not self._stopping:  # then that has been done, and what waits now is our own
+            self._machine.hangup()
 
     def _controller_ended(self) -> None:
         end = self._keeper.bury()
@@ -287,12 +298,16 @@ class Launcher:
     def _stop_all(self) -> None:
         """From the records: what each child wants to be stopped with, and how long it may take."""
         again = self._stopping
+        if not again:
+            self._machine.hangup()  # what no controller will ask for again begins no more
         self._stopping = True
         moment = now()
-        for child, signo, kill_at in self._machine.stop_plan(moment, self._terminates > 1):
-            if not again:
-                self._children.signal(child, signo, "group")
-            self._timers.at(kill_at, self._kill, child)
+        for stop in self._machine.stop_plan(moment, self._terminates > 1):
+            if again:
+                self._timers.at(stop.kill_at, self._kill, stop.child)
+            elif not self._pre_stops.begin(stop):
+                self._children.signal(stop.child, stop.signo, "group")
+                self._timers.at(stop.kill_at, self._kill, stop.child)
         if self._stopped_at is None or self._terminates > 1:
             self._stopped_at = moment + (0 if self._terminates > 1 else self._machine.largest_grace_s()) + GIVE_UP_S
             self._timers.at(self._stopped_at, self._wake)

@@ -14,6 +14,8 @@
       ["spawn", [[key, instance, template, argv|null, env|null, log|null], ...]]
       ["feed", [[instance, heard, note, text], ...]]     to the channel of a warm worker: its answers up to byte `heard` are
                                                          durable here, `text` goes to its stdin; the note is kept and listed
+      ["preStop", key, instance, template, argv, env]    what is run before the stop signal of a spawn that was just asked for,
+                                                         should the launcher have to stop it alone
       ["recall", [key, ...]]                             give back what still waits for a slot; answered by "recalled"
       ["signal", key, instance, signo, scope]            scope "group" (then SIGCONT), "main" (that process alone) or "tree"
                                                          (kills whatever it can find)
@@ -56,6 +58,10 @@ from typing import Any, NamedTuple, TypedDict
 VERSION = 1
 OLDEST = 1
 """The oldest version of the other side that this one understands."""
+
+PRE_STOP_KIND = "prestop"
+PRE_STOP_MARK = ".preStop"
+"""The command before a worker's stop signal has the key `prestop/NAME`, and the worker's instance with this behind it."""
 
 MAX_FRAME_BYTES = 16 << 20
 """A longer frame is a defect or an attack: the connection ends."""

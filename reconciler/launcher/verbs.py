@@ -49,6 +49,7 @@ class Verbs:
             "hello": self._hello, "list": self._list, "register": self._register, "lane": self._lane,
             "socket": self._socket, "unsocket": self._unsocket, "spawn": self._spawn, "recall": self._recall,
             "signal": self._signal, "ack": self._ack, "ping": self._ping, "feed": self._feed, "serving": self._serving,
+            "preStop": self._pre_stop,
             "terminate": self._asked_to_end, "finish": self._finish,
         }  # fmt: skip
 
@@ -131,6 +132,13 @@ class Verbs:
             if env is not None:
                 _all_text([*env, *env.values()])
             self._machine.spawn(key, instance, template, argv, env, log if log is None else str(log))
+
+    def _pre_stop(
+        self, controller: Controller, key: str, instance: str, template: str, argv: list[str], env: dict[str, str]
+    ) -> None:
+        _all_text(argv)
+        _all_text([*env, *env.values()])
+        self._machine.pre_stop(key, instance, template, argv, env)
 
     def _recall(self, controller: Controller, keys: list[str]) -> None:
         self._machine.recall(keys)

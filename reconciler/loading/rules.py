@@ -343,6 +343,13 @@ _SEMANTICS = (
         right="template: {command: [serve], probes: {liveness: {tcpSocket: {port: 80}, period: 2s, timeout: 1s}}}",
     ),
     Rule(
+        "pre-stop", Layer.SEMANTICS, "a preStop that could never run",
+        "It is run before a worker's stop signal, within its gracePeriod.",
+        "Give it time with gracePeriod, and use it for workers only.",
+        wrong="template: {command: [serve], stop: {gracePeriod: 0s, preStop: {exec: {command: [drain]}}}}",
+        right="template: {command: [serve], stop: {gracePeriod: 30s, preStop: {exec: {command: [drain]}}}}",
+    ),
+    Rule(
         "reference", Layer.SEMANTICS, "the object that is named is nowhere declared",
         "A pool whose restart rules are missing would follow rules that nobody has read.",
         "Declare the object beside it, or mend the name.",

@@ -134,6 +134,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _cleanup(template)
     for rule, field, message, help in limits.findings(template):
         yield Finding(rule, (*_TEMPLATE, *field), message, help)
+    yield from _stop(pool)
     yield from _reload(template)
     yield from _probes(pool)
     yield from _dependencies(pool)
@@ -248,6 +249,8 @@ def _all_strings(template: Template) -> Iterator[tuple[FieldPath, str]]:
             yield from _each((*_TEMPLATE, "probes", kind.value, "exec", "command"), probe.exec.command)
     if template.reload is not None and template.reload.exec is not None:
         yield from _each((*_TEMPLATE, "reload", "exec", "command"), template.reload.exec.command)
+    if template.stop.pre_stop is not None:
+        yield from _each((*_TEMPLATE, "stop", "preStop", "exec", "command"), template.stop.pre_stop.exec.command)
     for index, socket in enumerate(template.sockets):
         yield (*_TEMPLATE, "sockets", index, "listen"), socket.listen
 
@@ -288,7 +291,7 @@ def _variables(pool: Pool) -> Iterator[Finding]:
         declared.add(variable.name)
         known.add(variable.name)
     for field, text in _all_strings(template):
-        if field[2] in ("command", "cleanup", "probes", "reload"):
+        if field[2] in ("command", "cleanup", "probes", "reload", "stop"):
             yield from _unknown(field, text, known, set())
             for name in sorted(_names(text) & secret):
                 message = f"$({name}) is a secret, and command lines and names of files are open to everybody"
@@ -361,6 +364,21 @@ def _sockets(template: Template) -> Iterator[Finding]:
         if any(here.meets(other) for other in addresses):
             yield Finding("socket", (*path, "listen"), f"{socket.listen} is held twice", "remove one of them")
         addresses.append(here)
+
+
+def _stop(pool: Pool) -> Iterator[Finding]:
+    template = pool.spec.template
+    if template.stop.pre_stop is None:
+        return
+    path = (*_TEMPLATE, "stop", "preStop")
+    yield from _program((*path, "exec", "command"), template.stop.pre_stop.exec.command, template)
+    if pool.spec.tasks is not None:
+        message = "a PerTask pool has no workers that are stopped: its tasks end by themselves"
+        yield Finding(
+            "pre-stop", path, message, "remove preStop, or let the task's own program finish on its stop signal"
+        )
+    elif template.stop.grace_period_s <= 0:
+        yield Finding("pre-stop", path, "it would have no time: gracePeriod is 0", "write gracePeriod: 30s")
 
 
 def _reload(template: Template) -> Iterator[Finding]:

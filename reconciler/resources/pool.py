@@ -41,11 +41,24 @@ class Socket(Model):
     listen: str = Field(description="HOST:PORT, [IPv6]:PORT or an absolute path.", max_length=255)
 
 
+class PreStop(Model):
+    """What is run before a worker is asked to end."""
+
+    exec: Exec = Field(
+        description="Run as the worker is, its output in the worker's log; whatever comes of it, the stop goes on."
+    )
+
+
 class Stop(Model):
     """How a worker is asked to end."""
 
     signal: Signal = Field(default="SIGTERM", description="Sent to its process group.")
     grace_period_s: Duration = Field(default=30.0, description="Then the whole tree is killed.")
+    pre_stop: PreStop | None = Field(
+        default=None,
+        description="Before the signal, within the grace period; what has not ended by then is killed, and the worker"
+        " gets 2s from its signal on.",
+    )
 
 
 class Reload(Model):

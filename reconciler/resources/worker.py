@@ -89,6 +89,15 @@ class LastExit(Model):
     instance: str = ""
 
 
+class PreStopState(StrEnum):
+    """How far the command is that is run before the stop signal."""
+
+    WANTED = "Wanted"
+    RUNNING = "Running"
+    """It has been, or will be, asked for; asking again is harmless."""
+    OVER = "Over"
+
+
 class Stopping(Model):
     """A stop under way; the deadline is absolute and survives a restart of the daemon."""
 
@@ -97,6 +106,7 @@ class Stopping(Model):
     deadline: Moment
     signalled: bool = False
     killed: bool = False
+    pre_stop: PreStopState | None = Field(default=None, description="The command before the signal; absent: none.")
 
 
 class Decision(Model):
@@ -148,6 +158,11 @@ class WorkerStatus(Model):
     stuck: bool = Field(default=False, description="SIGKILL has not ended it.")
     health: Health | None = Field(default=None, description="What its probes found; absent: it has none.")
     message: str = ""
+
+    @property
+    def pre_stops(self) -> bool:
+        """Whether the command before its stop signal runs."""
+        return self.stopping is not None and self.stopping.pre_stop is PreStopState.RUNNING
 
     @property
     def probed(self) -> Health | None:

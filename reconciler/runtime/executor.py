@@ -12,7 +12,17 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.backends.base import Host, Link
-from reconciler.backends.launch import StartError, Starts, socket_name, task_key, task_log, worker_key, worker_log
+from reconciler.backends.launch import (
+    StartError,
+    Starts,
+    pre_stop_instance,
+    pre_stop_key,
+    socket_name,
+    task_key,
+    task_log,
+    worker_key,
+    worker_log,
+)
 from reconciler.controllers.base import (
     Action,
     Charge,
@@ -20,10 +30,12 @@ from reconciler.controllers.base import (
     Create,
     Delete,
     Dispatch,
+    EndPreStop,
     EndTask,
     Expire,
     Lane,
     Overdue,
+    PreStop,
     Recall,
     Record,
     Remove,
@@ -85,12 +97,14 @@ class Executor:
         """Asks for a start that is recorded and of which the launcher has never heard: the same instance, so harmless."""
         self._ask(worker, worker.status.instance, worker.status.template_hash, world, now)
 
-    def beside(self, worker: Worker, world: World, key: str, instance: str, command: Sequence[str]) -> list[Message]:
+    def beside(
+        self, worker: Worker, world: World, key: str, instance: str, command: Sequence[str], log: str | None = None
+    ) -> list[Message]:
         """The messages that start a command as the worker runs. Raises StartError."""
         template = world.template(worker.spec.pool, worker.status.template_hash)
         if template is None:
             raise StartError("expand", 0, f"revision {worker.status.template_hash} of pool/{worker.spec.pool} is gone")
-        return self._starts.beside(worker.spec.pool, worker, key, instance, template, command)
+        return self._starts.beside(worker.spec.pool, worker, key, instance, template, command, log)
 
     def withdraw(self, keys: set[str]) -> set[str]:
         """Takes back starts that have not been let out, because they could not be made durable; returns whose."""
@@ -133,6 +147,12 @@ class Executor:
             case Signal(key=key, instance=instance, signal=name, tree=tree, reason=reason):
                 log.info("%s %s (%s)", "kill" if tree else f"send {name} to", key, reason)
                 self._signal(worker_key(key.name), instance, name, tree)
+            case PreStop(key=key, instance=instance, command=command):
+                self._pre_stop(key, instance, command, world, now)
+            case EndPreStop(key=key, instance=instance):
+                hook = pre_stop_key(key.name)
+                if hook not in self.withdraw({hook}):
+                    self._signal(hook, pre_stop_instance(instance), "SIGKILL", tree=True)
             case Cleanup(key=key, files=files):
                 for problem in self._clean(key, files, world):
                     self._store.add_event(event(key, "CleanupFailed", problem, now, warning=True))
@@ -176,6 +196,17 @@ class Executor:
             self.outbox += self._starts.worker(pool, worker, instance, template_hash, template)
         except StartError as error:
             self._observer.start_failed(worker.name, instance, error.step, error.errno, error.message, to_ms(now))
+
+    def _pre_stop(self, key: Key, instance: str, command: Sequence[str], world: World, now: datetime) -> None:
+        worker = self._store.get(Worker, key.name)
+        if worker is None or worker.status.instance != instance:
+            return
+        log.info("run preStop of %s: %s", key, command[0])
+        hook = pre_stop_instance(instance)
+        try:
+            self.outbox += self.beside(worker, world, pre_stop_key(key.name), hook, command, worker_log(instance))
+        except StartError as error:
+            self._observer.pre_stop_failed(key.name, hook, error.step, error.errno, error.message, now)
 
     def _close_sockets(self, gone: Revision) -> None:
         """Sockets that no other revision of the pool has are held no longer."""

@@ -29,7 +29,7 @@ from reconciler.controllers.base import Lane, Mode, Plan, World
 from reconciler.coordination.tokens import Tokens
 from reconciler.crash import crash_point
 from reconciler.errors import ReconcilerError
-from reconciler.launcher.protocol import Message
+from reconciler.launcher.protocol import PRE_STOP_KIND, Message
 from reconciler.resources.event import event
 from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object
@@ -245,7 +245,7 @@ class Loop:
             strangers, self.observer.strangers = self.observer.strangers, []
             for key, instance in strangers:
                 self._link.send([["signal", key, instance, 9, "tree"]])
-                if key.startswith("probe/"):
+                if key.startswith(("probe/", f"{PRE_STOP_KIND}/")):
                     continue  # of the controller before: nobody reads its answer any more
                 log.warning("%s (%s) runs and is not in the store: it is ended", key, instance)
                 kind, _, name = key.partition("/")

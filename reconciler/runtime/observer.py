@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.controllers.tasks import EndedTry, after_exit, fault_event
-from reconciler.launcher.protocol import Exit
+from reconciler.launcher.protocol import PRE_STOP_KIND, PRE_STOP_MARK, Exit
 from reconciler.policies import start_failure
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key
@@ -24,7 +24,7 @@ from reconciler.resources.pool import Pool, Retry, Template
 from reconciler.resources.revision import Revision, revision_name
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms, to_ms
-from reconciler.resources.worker import LastExit, Process, Reason, Worker, WorkerStatus
+from reconciler.resources.worker import LastExit, PreStopState, Process, Reason, Worker, WorkerStatus
 from reconciler.runtime.queues import Queues, TaskQueue
 from reconciler.store.base import Store, TaskRecord
 
@@ -124,6 +124,8 @@ class Observer:
         if kind == "probe":
             self._beside("started", key, instance, pid)
             return
+        if kind == PRE_STOP_KIND:
+            return
         started_ms = self._our_ms(started_ms)
         if kind == "task":
             found = self._task(name, instance)
@@ -145,6 +147,9 @@ class Observer:
         kind, _, name = key.partition("/")
         if kind == "probe":
             self._beside("exited", key, instance, exit_)
+            return
+        if kind == PRE_STOP_KIND:
+            self._pre_stop_ended(name, instance, exit_)
             return
         if not self._settled and "unknown" in exit_:
             self.unknown += 1
@@ -249,11 +254,41 @@ class Observer:
         kind, _, name = key.partition("/")
         if kind == "probe":
             self._beside("blocked", key, instance, why)
+        if kind == PRE_STOP_KIND:
+            self._pre_stop_ended(name, instance, {"unknown": why})
         if kind != "worker":
             return  # the try stays claimed: it may run, and the launcher says how it ended once that can be known
         worker = self._worker(name, instance)
         if worker is not None:
             self._set(worker, worker.status.changed(process=Process.BLOCKED, message=why))
+
+    def _pre_stopping(self, name: str, instance: str) -> Worker | None:
+        """The worker whose command before the stop signal that is."""
+        worker = self._worker(name, instance.removesuffix(PRE_STOP_MARK))
+        return worker if worker is not None and worker.status.pre_stops else None
+
+    def pre_stop_failed(self, name: str, instance: str, step: str, errno: int, text: str, now: datetime) -> None:
+        """A command before a stop signal that could not even be asked for."""
+        self._now = now
+        self._pre_stop_ended(name, instance, {"failed": [step, errno, text]})
+
+    def _pre_stop_ended(self, name: str, instance: str, exit_: Exit) -> None:
+        worker = self._pre_stopping(name, instance)
+        if worker is None or worker.status.stopping is None:
+            return
+        stopping = worker.status.stopping.changed(pre_stop=PreStopState.OVER)
+        self._set(worker, worker.status.changed(stopping=stopping))
+        if exit_.get("code") != 0:
+            ended = how(exit_, asked=False)
+            words = ended.message or (f"exit code {ended.code}" if ended.signal is None else ended.signal)
+            pool = self._store.get(Pool, worker.spec.pool)
+            declared = pool.spec.template.stop.pre_stop if pool is not None else None
+            if pool is not None and declared is not None and "failed" in exit_:
+                command, directory = declared.exec.command[0], pool.spec.template.working_dir
+                step, errno, text = exit_["failed"]
+                words = start_failure.explain(step, errno, text, command, directory)
+            message = f"preStop: {words}; the stop goes on"
+            self._store.add_event(event(worker.key, "PreStopFailed", message, self._now, warning=True))
 
     def _beside(self, word: str, key: str, instance: str, detail: Any) -> None:
         if self.beside is not None:
@@ -309,6 +344,10 @@ class Observer:
                 if self._task(name, instance) is None:
                     self.strangers.append((key, instance))
                     continue
+            elif kind == PRE_STOP_KIND:
+                if self._pre_stopping(name, instance) is None:
+                    self.strangers.append((key, instance))
+                continue
             elif self._worker(name, instance) is None:
                 self.strangers.append((key, instance))
                 continue
@@ -319,6 +358,10 @@ class Observer:
                 self._blocked_child(key, instance)
         for worker in self._store.all(Worker):
             status = worker.status
+            hook = (f"{PRE_STOP_KIND}/{worker.name}", status.instance + PRE_STOP_MARK)
+            if status.pre_stops and status.stopping is not None and hook not in known:  # it has never been asked for
+                status = status.changed(stopping=status.stopping.changed(pre_stop=PreStopState.WANTED))
+                self._set(worker, status)
             if status.process is Process.NONE or (f"worker/{worker.name}", status.instance) in known:
                 continue
             if status.process is Process.ASKED:
