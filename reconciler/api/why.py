@@ -50,12 +50,17 @@ def of_task(record: TaskRecord) -> Answer:
     elif "nextAttemptAt" in status and ended:
         chain.append(_step(status.get("startedAt", status["submittedAt"]), "Wait", "another try", ended))
     next_: Answer = {"what": "nothing: it has ended" if record.state.ended else "it waits for a free slot"}
+    if record.deadline_ms and not record.state.ended and status["state"] != "Running":
+        at = views.moment(record.deadline_ms)
+        next_ = {"what": "it waits for a free slot; without one in time its deadline ends it, Expired", "at": at}
     if "nextAttemptAt" in status:
         next_ = {"what": "it may start", "at": status["nextAttemptAt"]}
     elif status["state"] == "Running":
         next_ = {"what": "it runs to its end"}
-        if record.timeout_ms:
-            next_ = {"what": "its timeout ends it", "at": views.moment(record.started_ms + record.timeout_ms)}
+        timeout_ms = record.started_ms + record.timeout_ms if record.timeout_ms else 0
+        limits = [(timeout_ms, "its timeout ends it"), (record.deadline_ms, "its deadline ends it, Expired")]
+        for at_ms, what in sorted(limit for limit in limits if limit[0])[:1]:
+            next_ = {"what": what, "at": views.moment(at_ms)}
     return {
         "object": f"task/{record.id}",
         "state": status["state"],
