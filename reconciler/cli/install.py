@@ -61,8 +61,14 @@ def install_command(
 ) -> int:
     """Writes a unit file that runs `reconciler up PATH` under systemd.
 
+    Without PATH: manifests/, if it is there.
+
     For root the system's, for others the user's own. It is checked with `systemd-analyze verify` where that is there.
     """
+    if not paths and os.path.isdir("manifests"):
+        paths = ("manifests",)
+    if not paths:
+        raise click.UsageError("what shall it bring up? There is no manifests/ here: reconciler install --systemd PATH")
     for path in paths:
         if not os.path.exists(path):
             raise click.UsageError(f"there is no {path!r}")
@@ -82,7 +88,7 @@ def install_command(
         place.write_text(text)
     except OSError as error:
         raise Refused(f"{place} cannot be written: {error.strerror}", "be root, or choose --output FILE") from None
-    click.echo(f"{place} written")
+    click.echo(f"{place} written: it brings up {' '.join(map(os.path.abspath, paths))}")
     problems = verify(place, root)
     if problems:
         click.echo(f"error: systemd does not accept it:\n{problems}", err=True)

@@ -23,7 +23,8 @@ def test_fault_L16_a_crash_of_the_daemon_does_not_take_the_workers_along(cli: An
     path = tmp_path / "reconciler.service"
     (tmp_path / "my manifests").mkdir()
     done = cli("install", "--systemd", str(tmp_path / "my manifests"), "--output", str(path))
-    assert (done.returncode, done.stdout.decode()) == (0, f"{path} written\n"), done.stderr
+    said = f"{path} written: it brings up {tmp_path}/my manifests\n"
+    assert (done.returncode, done.stdout.decode()) == (0, said), done.stderr
     service = unit(path)["Service"]
     assert (service["KillMode"], service["Delegate"], service["Type"]) == ("process", "yes", "notify")
     assert service["ExecStart"].endswith("--state " + quoted(str(Path(service["ExecStart"].split()[-1]))))
@@ -35,7 +36,7 @@ def test_systemd_accepts_the_unit(cli: Any, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     path = tmp_path / "reconciler.service"
-    assert cli("install", "--systemd", "--output", str(path)).returncode == 0
+    assert cli("install", "--systemd", str(tmp_path), "--output", str(path)).returncode == 0
     path.write_text(path.read_text().replace("KillMode=process", "KillMode=nonsense"))
     assert "kill mode" in verify(path, system=True)  # so it was looked at
 
@@ -47,6 +48,19 @@ def test_words_mean_themselves_in_a_unit() -> None:
 
 
 def test_it_can_be_printed_only(cli: Any) -> None:
-    done = cli("install", "--systemd", "--output", "-")
+    done = cli("install", "--systemd", "/", "--output", "-")
     assert done.stdout.startswith(b"# Written by `reconciler install --systemd`.\n[Unit]\n")
     assert cli("install").returncode == 2
+
+
+def test_it_says_what_it_will_bring_up_and_refuses_to_bring_up_nothing(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unit = tmp_path / "reconciler.service"
+    refused = cli("install", "--systemd", "--output", str(unit))
+    assert refused.returncode == 2 and b"what shall it bring up?" in refused.stderr and not unit.exists()
+    (tmp_path / "manifests").mkdir()
+    done = cli("install", "--systemd", "--output", str(unit))
+    assert done.returncode == 0 and f"it brings up {tmp_path}/manifests\n" in done.stdout.decode(), done
+    assert f" up {tmp_path}/manifests " in unit.read_text()
