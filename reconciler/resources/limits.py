@@ -114,3 +114,13 @@ def findings(template: Template) -> Iterator[tuple[str, tuple[str | int, ...], s
         if not path.startswith("/") or "\0" in path:
             field = ("sandbox", "readWritePaths", index)
             yield "sandbox", field, f"expected an absolute path, got {shown(path)}", "begin it with /"
+        elif template.sandbox.private_tmp and (shared := _hidden(path)):
+            field = ("sandbox", "readWritePaths", index)
+            message = f"with privateTmp its {shared} is empty and its own: there is no {shown(path)}"
+            yield "sandbox", field, message, "remove it, for its own can be written anyway; or choose a path elsewhere"
+
+
+def _hidden(path: str) -> str:
+    """The shared directory that a private one takes the place of, if the path lies below it; itself it may be named."""
+    steps = [step for step in path.split("/") if step not in ("", ".")]
+    return next((f"/{'/'.join(top)}" for top in (["tmp"], ["var", "tmp"]) if steps[: len(top)] == top != steps), "")
