@@ -12,6 +12,7 @@ from reconciler.api import views
 from reconciler.api.requests import TooLarge, WrongManifests
 from reconciler.errors import Invalid, NotFound, ReconcilerError
 from reconciler.loading.problem import in_order
+from reconciler.resources.words import many
 
 
 class MethodNotAllowed(ReconcilerError):
@@ -46,7 +47,7 @@ async def _defect(request: Request, error: Exception) -> Response:
 
 async def _wrong(request: Request, error: WrongManifests) -> Response:
     listed = in_order(error.problems)
-    wrong = Invalid(f"{len(listed)} problems in the manifests")
+    wrong = Invalid(f"{many(len(listed), 'problem')} in the manifests")
     return json_answer(views.encode({**views.problem(wrong), "problems": [p.to_json() for p in listed]}), 422)
 
 

@@ -20,6 +20,7 @@ from reconciler.errors import QueueFull
 from reconciler.resources.event import Cause, event
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import Submission, TaskState
+from reconciler.resources.words import many
 from reconciler.store.base import StoreFull
 
 _SUBMIT_EVENT_S = 600.0
@@ -84,7 +85,7 @@ class Submissions:
                 await asyncio.sleep(0)  # a million cancels must not hold up everybody else
         if chosen:
             key = Key("Pool", asked.pool) if asked.pool else Key("Pool", "all")
-            self._say(request, key, "TasksCancelled", f"{len(chosen)} tasks cancelled")
+            self._say(request, key, "TasksCancelled", f"{many(len(chosen), 'task')} cancelled")
         await self._daemon.committed()
         return json_answer(views.encode({"cancelled": len(chosen)}))
 

@@ -28,6 +28,7 @@ from reconciler.resources.meta import Intent, Key, Model, Wish
 from reconciler.resources.pool import Pool
 from reconciler.resources.task import RETRIED, TaskState
 from reconciler.resources.units import format_moment
+from reconciler.resources.words import are
 
 _PAGE = 500
 
@@ -92,14 +93,14 @@ class _Verbs:
                             count += self._daemon.retry(record.id).id > last
                         except QueueFull as error:
                             await self._daemon.committed()
-                            error.message = f"{error.message}; {count} tasks before that are tried once more"
+                            error.message = f"{error.message}; {are(count, 'task')} tried once more"
                             raise
                 after = page[-1].id
                 await self._daemon.committed()
                 await asyncio.sleep(0)
         if count:
             about = Key("Pool", asked.pool or "all")
-            self._say(request, about, "TasksRetried", f"{count} tasks are tried once more")
+            self._say(request, about, "TasksRetried", f"{are(count, 'task')} tried once more")
             await self._daemon.committed()
         return json_answer(views.encode({"retried": count}))
 

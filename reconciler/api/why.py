@@ -21,6 +21,7 @@ from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
 from reconciler.resources.units import format_moment
+from reconciler.resources.words import are
 from reconciler.resources.worker import State, Worker
 from reconciler.store.base import Store, TaskRecord
 
@@ -98,7 +99,7 @@ def _next(worker: Worker, pool: Pool | None, store: Store, now: datetime) -> Ans
             return {"what": status.message or "it is started when it is wanted"}
         case _ if status.failures and status.started_at is not None and pool is not None:
             at = status.started_at + timedelta(seconds=_reset_after_s(pool, store))
-            return {"what": f"{status.failures} failures in a row are forgotten", "at": format_moment(max(at, now))}
+            return {"what": f"{are(status.failures, 'failure')} forgotten", "at": format_moment(max(at, now))}
         case _:
             return {"what": "nothing, as long as it runs"}
 
@@ -143,10 +144,11 @@ def _answer(key: Key, state: str, message: str, declared: Object | None, chain: 
 
 
 def _happened(events: Iterable[Event]) -> list[Answer]:
-    return [
-        _step(format_moment(one.at), one.reason, one.message, "" if one.count == 1 else f"{one.count} times", _who(one))
-        for one in events
-    ]
+    return [_step(format_moment(one.at), one.reason, _often(one), "", _who(one)) for one in events]
+
+
+def _often(one: Event) -> str:
+    return one.message if one.count == 1 else f"{one.message} ({one.count} times, this was the last)"
 
 
 def _who(one: Event) -> str:

@@ -17,6 +17,7 @@ from reconciler.cli.manifests import Checked, checked
 from reconciler.cli.show import escape, structured
 from reconciler.cli.variant import variant_options
 from reconciler.loading.variant import Wanted
+from reconciler.resources.words import many
 
 _SIGNS = {"create": "+", "update": "~", "replace": "!", "delete": "-", "none": " "}
 _LONGEST = 60
@@ -77,13 +78,9 @@ def page(found: dict[str, Any]) -> str:
     text = "".join(_entry(change) for change in _changes(found))
     counts = Counter(change["action"] for change in found["changes"])
     if not text:
-        return f"nothing would change ({_objects(counts['none'])})\n"
+        return f"nothing would change ({many(counts['none'], 'object')})\n"
     parts = [f"{counts[word]} to {word}" for word in ("create", "update", "replace", "delete") if counts[word]]
-    return f"{text}\n{', '.join(parts)}; {_objects(counts['none'])} unchanged\n"
-
-
-def _objects(count: int) -> str:
-    return f"{count} object{'' if count == 1 else 's'}"
+    return f"{text}\n{', '.join(parts)}; {many(counts['none'], 'object')} unchanged\n"
 
 
 def _changes(found: dict[str, Any]) -> list[dict[str, Any]]:

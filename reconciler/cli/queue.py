@@ -8,6 +8,7 @@ import click
 
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import plural, pool_name, split_state
+from reconciler.resources.words import many
 
 _pools = click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
 _reason = click.option("--reason", default="", help="Why; the event says it.")
@@ -41,7 +42,7 @@ def retry_command(what: Sequence[str], pool: str | None, states: Sequence[str]) 
     with connect(directory) as client:
         if not what:
             count = client.retry_many(pool_name(pool) if pool else None, task_state)
-            click.echo(f"{count} tasks retried")
+            click.echo(f"{many(count, 'task')} retried")
             return
         for text in what:
             kind, _, id_ = text.rpartition("/")

@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli.connection import connect, state_option
 from reconciler.cli.show import age, escape, structured, table
+from reconciler.resources.words import many
 
 
 @click.command("status")
@@ -25,14 +26,14 @@ def status_command(form: str, state: str | None) -> int:
 def page(report: dict[str, Any]) -> str:
     """The report for people: the verdict first."""
     problems = report["problems"]
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}:" if problems else "all is well"
+    count = f"{many(len(problems), 'problem')}:" if problems else "all is well"
     text = f"{count}\n" + "".join(f"  - {escape(str(problem))}\n" for problem in problems)
     launcher, controller = report["launcher"], report["controller"]
     text += (
         f"\nstate       {escape(report['state'])}\n"
         f"launcher    pid {launcher['pid']}\n"
         f"controller  pid {controller['pid']}, up {age(controller.get('startedAt'))}, "
-        f"{controller.get('restarts', 0)} restarts\n"
+        f"{many(controller.get('restarts', 0), 'restart')}\n"
     )
     for source in report["sources"]:
         error = f" error: {source['error']}" if source.get("error") else ""

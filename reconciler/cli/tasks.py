@@ -19,6 +19,7 @@ from reconciler.cli.show import Output
 from reconciler.cli.waiting import EXIT_OWN_FAILURE, task_code
 from reconciler.client import Client
 from reconciler.errors import Invalid, ReconcilerError
+from reconciler.resources.words import many
 
 _MOST_SAID = 100
 """So many errors of a file are listed at once."""
@@ -163,7 +164,7 @@ def cancel_command(what: Sequence[str], pool: str | None, states: Sequence[str])
     with connect(directory) as client:
         if not what:
             count = client.cancel_many(pool_name(pool) if pool else None, task_state)
-            click.echo(f"{count} tasks cancelled")
+            click.echo(f"{many(count, 'task')} cancelled")
             return
         for text in what:
             kind, _, id_ = text.rpartition("/")
@@ -230,7 +231,7 @@ def _submit_file(client: Client, pool: str, path: str, form: str | None) -> int:
         raise click.UsageError(f"{path}: {error.strerror}") from None
     except ReconcilerError as error:
         if count:
-            error.message = f"{error.message}; {count} tasks before these have been submitted"
+            error.message = f"{error.message}; {many(count, 'task')} before it submitted"
         raise
     return count
 

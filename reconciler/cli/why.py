@@ -57,7 +57,7 @@ def page(found: dict[str, Any], now: datetime | None = None) -> str:
     return "".join(f"{escape(line)}\n" for line in text.split("\n")[:-1])
 
 
-_WORDS = {"because": "because of", "rule": "by", "declared": "as declared at"}
+_WORDS = {"because": "because:", "rule": "by", "declared": "as declared at"}
 
 
 def _next(step: dict[str, Any], now: datetime | None) -> str:

@@ -36,6 +36,7 @@ from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Tem
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import format_moment
+from reconciler.resources.words import are, many
 from reconciler.resources.worker import Process, Reason, State, Worker, WorkerSpec
 
 REVISIONS_KEPT = 10
@@ -229,7 +230,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     paused = standing is not None and standing.wish is Wish.PAUSED
     # what waits in the launcher must not begin now
     open_ = pool.spec.replicas if world.mode is Mode.RUNNING and stop is None and not paused else 0
-    ready = (Status.TRUE, "SlotsOpen", f"{open_} slots") if open_ else (Status.FALSE, "NoSlots", "no slot is open")
+    ready = (Status.TRUE, "SlotsOpen", many(open_, "slot")) if open_ else (Status.FALSE, "NoSlots", "no slot is open")
     if stop is not None:
         ready = (Status.FALSE, "Stopped", stopped_by(stop))
     elif standing is not None and paused:
@@ -297,7 +298,7 @@ def _leave(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         actions.extend(Remove(revision.key) for revision in world.owned_by(pool.key, Revision))
         return Plan((*actions, Remove(pool.key)))
 
-    waits = f"{_workers_in_words(len(workers))} being stopped" if workers else "tasks are being stopped"
+    waits = f"{are(len(workers), 'worker')} being stopped" if workers else "tasks are being stopped"
     conditions = set_condition(pool.status.conditions, "Ready", Status.FALSE, "Deleting", waits, now)
     conditions = set_condition(conditions, "Progressing", Status.TRUE, "Deleting", waits, now)
     status = pool.status.changed(
@@ -348,7 +349,7 @@ def _status(
         conditions = set_condition(conditions, type_, status, reason, message, now)
     left = sum(worker.status.process is not Process.NONE for worker in workers)
     if stop is not None:
-        state = _workers_in_words(left) + " being stopped" if left else ""
+        state = are(left, "worker") + " being stopped" if left else ""
         conditions = set_condition(
             conditions, "Progressing", _truth(left > 0), "Stopping" if left else "Stopped", state, now
         )
@@ -438,17 +439,13 @@ def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
     if coming > 0 and count.waits:
         return Status.TRUE, "Waiting", count.waits
     if coming > 0:
-        return Status.TRUE, "Starting", f"{_workers_in_words(coming)} not up"
+        return Status.TRUE, "Starting", f"{are(coming, 'worker')} not up"
     surplus = count.leaving + max(0, count.total - want)
     if surplus:
-        return Status.TRUE, "ScalingDown", f"{_workers_in_words(surplus)} being stopped"
+        return Status.TRUE, "ScalingDown", f"{are(surplus, 'worker')} being stopped"
     if count.failed:
-        return Status.FALSE, "WorkerFailed", f"{_workers_in_words(count.failed)} not started again"
+        return Status.FALSE, "WorkerFailed", f"{are(count.failed, 'worker')} not started again"
     return Status.FALSE, "Complete", ""
-
-
-def _workers_in_words(count: int) -> str:
-    return "1 worker is" if count == 1 else f"{count} workers are"
 
 
 _TROUBLES = {

@@ -19,7 +19,8 @@ from reconciler.policies import backoff, fault, restart
 from reconciler.resources.meta import Wish
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy, RestartPolicySpec
-from reconciler.resources.units import format_duration, format_moment
+from reconciler.resources.units import format_duration, format_moment, rough_duration
+from reconciler.resources.words import many
 from reconciler.resources.worker import Decision, LastExit, Reason, State, Worker, WorkerStatus
 
 DECISIONS_KEPT = 20
@@ -147,9 +148,9 @@ def _restart_or_rest(
     failed = status.state is State.FAILED
     recent = status.recent_restarts if failed else restart.within(status.recent_restarts, keep_s, now)
     if limit is not None and verdict.counts:
-        counted = recent if failed else restart.within(recent, spec.window_s, now)
-        if len(counted) >= limit:
-            message = f"{limit} restarts within {format_duration(spec.window_s)}; the last end: {words(end)}"
+        lately = recent if failed else restart.within(recent, spec.window_s, now)
+        if len(lately) >= limit:
+            message = f"{many(limit, 'restart')} within {format_duration(spec.window_s)}; the last end: {words(end)}"
             status = _rests(status, State.FAILED, message).changed(recent_restarts=recent)
             return Outcome(status, "", rules.said(f"maxRestarts {limit}"))
     granted = status.admitted == status.instance
@@ -160,7 +161,7 @@ def _restart_or_rest(
     status = status.changed(recent_restarts=recent)
     if due > now:
         message = status.message if granted and status.message else words(end)
-        rule = rules.said(f"backoff after {status.failures} in a row" if verdict.counts else verdict.rule)
+        rule = rules.said(f"backoff after {many(status.failures, 'failure')}" if verdict.counts else verdict.rule)
         return Outcome(status.changed(state=State.BACKOFF, next_start_at=due, message=message), "", rule)
 
     charge: tuple[Action, ...] = ()
@@ -199,7 +200,7 @@ def rest_decided(before: WorkerStatus, status: WorkerStatus, rule: str, now: dat
     because = words(status.last_exit) if status.last_exit is not None else ""
     match status.state:
         case State.BACKOFF if status.next_start_at is not None:
-            wait = format_duration((status.next_start_at - now).total_seconds())
+            wait = rough_duration((status.next_start_at - now).total_seconds())
             message = f"next start in {wait}, at {format_moment(status.next_start_at)}"
             return decided(status, now, "Wait", message, because, rule)
         case State.PENDING if status.message and status.message != before.message:

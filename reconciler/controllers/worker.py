@@ -37,7 +37,7 @@ from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Intent, Key
 from reconciler.resources.pool import Pool, Template
 from reconciler.resources.probe import Health, Probes
-from reconciler.resources.units import format_duration, format_moment
+from reconciler.resources.units import format_duration, format_moment, rough_duration
 from reconciler.resources.worker import (
     LastExit,
     PreStopState,
@@ -292,7 +292,7 @@ def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hu
             why = (
                 "no grace left"
                 if hurry
-                else f"still there {format_duration(_age_s(stopping, now))} after the stop signal"
+                else f"still there {rough_duration(_age_s(stopping, now))} after the stop signal"
             )
             killed = Record(event(worker.key, "Killed", f"SIGKILL to its whole tree: {why}", now, warning=True))
             said = (*said, killed)
@@ -392,7 +392,7 @@ def _end_events(worker: Worker, status: WorkerStatus, rests: bool, now: datetime
     fine = end.reason is Reason.STOPPED or (end.reason is Reason.EXITED and end.code == 0)
     said = [event(worker.key, end.reason, words(end), now, warning=not fine)]
     if rests and status.state is State.BACKOFF and status.next_start_at is not None:
-        wait = format_duration((status.next_start_at - now).total_seconds())
+        wait = rough_duration((status.next_start_at - now).total_seconds())
         message = f"next start in {wait}, at {format_moment(status.next_start_at)}"
         said.append(event(worker.key, "BackOff", message, now, warning=True))
     if rests and status.state is State.FAILED:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from reconciler.loading.apply import Decision, decide, refusal
 from reconciler.resources.meta import Change, Model, Object
 from reconciler.resources.pool import Pool, revision_hash
+from reconciler.resources.words import are
 from reconciler.resources.worker import Worker
 from reconciler.store.base import Store
 
@@ -55,10 +56,10 @@ def planned(decision: Decision, workers: Sequence[Worker]) -> Planned:
     names = tuple(worker.name for worker in workers)
     if old is None:
         starting = _missing(new, 0)
-        begins = f": {_counted(starting)} started" if starting else ""
+        begins = f": {are(len(starting), 'worker')} started" if starting else ""
         return Planned(str(key), "create", "none", (), starting, f"it is not there yet{begins}")
     if word == "pruned":
-        ends = f": {_counted(names)} stopped" if names else ""
+        ends = f": {are(len(names), 'worker')} stopped" if names else ""
         return Planned(str(key), "delete", "stop", (), names[::-1], f"it is no longer declared{ends}")
     fields = tuple(differences(old, new))
     stays = _overridden(new)
@@ -98,7 +99,7 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
             effect: Effect = "restart" if all_at_once else "rolling"
             named = tuple(worker.name for worker in replaced)
             also = f"; {scaled[1]}" if scaled is not None else ""
-            return "replace", effect, named, f"{because}: {_counted(named)} replaced, {how}{also}"
+            return "replace", effect, named, f"{because}: {are(len(named), 'worker')} replaced, {how}{also}"
         return "update", "live", (), f"{because}: no worker runs"
     return None if scaled is None else ("update", "live", *scaled)
 
@@ -113,19 +114,15 @@ def _scaled(old: Pool, new: Pool, workers: Sequence[Worker]) -> tuple[tuple[str,
         return (), f"{said}: slots are {'opened' if after > before else 'closed when their task has ended'}"
     if after > before:
         starting = _missing(new, before)
-        return starting, f"{said}: {_counted(starting)} started"
+        return starting, f"{said}: {are(len(starting), 'worker')} started"
     leaving = tuple(worker.name for worker in reversed(workers) if worker.spec.ordinal >= after)
-    return leaving, f"{said}: {_counted(leaving)} stopped"
+    return leaving, f"{said}: {are(len(leaving), 'worker')} stopped"
 
 
 def _missing(obj: Object, first: int) -> tuple[str, ...]:
     if not isinstance(obj, Pool) or obj.spec.tasks is not None:
         return ()
     return tuple(f"{obj.name}-{ordinal}" for ordinal in range(first, obj.spec.replicas))
-
-
-def _counted(names: Sequence[str]) -> str:
-    return "1 worker is" if len(names) == 1 else f"{len(names)} workers are"
 
 
 def _paths(fields: Sequence[Field]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from reconciler.resources.words import many
+
 Severity = Literal["error", "warning"]
 
 _LONGEST_SNIPPET = 160
@@ -107,8 +109,8 @@ def render_count(problems: Iterable[Problem]) -> str:
     if not listed:
         return "no problems"
     errors = sum(problem.severity == "error" for problem in listed)
-    parts = [_counted(count, word) for count, word in ((errors, "error"), (len(listed) - errors, "warning")) if count]
-    return f"{', '.join(parts)} in {_counted(len({problem.file for problem in listed}), 'file')}"
+    parts = [many(count, word) for count, word in ((errors, "error"), (len(listed) - errors, "warning")) if count]
+    return f"{', '.join(parts)} in {many(len({problem.file for problem in listed}), 'file')}"
 
 
 def escape(text: str) -> str:
@@ -152,7 +154,3 @@ def _cells(text: str) -> int:
         0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         for letter in text
     )
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" + ("" if count == 1 else "s")

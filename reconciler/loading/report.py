@@ -28,6 +28,7 @@ from reconciler.loading.problem import (
     render_headless,
 )
 from reconciler.loading.rules import RULES, Rule
+from reconciler.resources.words import many
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def full(problems: Sequence[Problem]) -> str:
 
 
 def _full(report: Report) -> str:
-    valid = f"{report.objects} object{'' if report.objects == 1 else 's'} valid; "
+    valid = f"{many(report.objects, 'object')} valid; "
     return f"{full(report.problems)}{'' if has_errors(report.problems) else valid}{render_count(report.problems)}\n"
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from reconciler.policies.backoff import share
 from reconciler.resources.restart import RestartBudget
 from reconciler.resources.units import format_duration
+from reconciler.resources.words import many
 
 
 class HostBudget(NamedTuple):
@@ -69,7 +70,7 @@ def grant(
     at, why = now, ""
     if budget is not None:
         at = within_window(granted, budget, now)
-        limit = f"{budget.max_restarts} restarts within {format_duration(budget.window_s)}"
+        limit = f"{many(budget.max_restarts, 'restart')} within {format_duration(budget.window_s)}"
         why = f"the restart budget of its pool ({limit}) is spent" if at > now else ""
     of_host = from_bucket(full_at, host, now)
     if of_host > at:

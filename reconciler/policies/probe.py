@@ -16,6 +16,7 @@ from zlib import crc32
 
 from reconciler.resources.probe import Health, Kind, Notify, Probe, Probes
 from reconciler.resources.units import format_duration
+from reconciler.resources.words import in_a_row
 
 EAGER_S = 0.1
 """The first wait of a probe that has not succeeded yet; doubled each time up to its period."""
@@ -107,15 +108,11 @@ def after(health: Health, probe: Probe, kind: Kind, tally: Tally, ok: bool, said
         case Kind.READINESS if failed and health.ready:
             return health.changed(ready=False, ready_since=None, message=f"readiness: {said}")
         case Kind.STARTUP | Kind.LIVENESS if failed:
-            return health.changed(dead=f"{kind} probe failed {_times(tally.failures)}: {said}")
+            return health.changed(dead=f"{kind} probe failed {in_a_row(tally.failures)}: {said}")
         case _ if not ok and not good(health, kind):
             return health.changed(message=f"{kind}: {said}")
         case _:
             return health
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times in a row"
 
 
 def silence_ends_at(probe: Probe, started_at: datetime) -> datetime:

@@ -71,6 +71,15 @@ def format_duration(seconds: float) -> str:
     return "".join(parts)
 
 
+def rough_duration(seconds: float) -> str:
+    """What was measured, as exactly as a person wants to know: 2.031 -> `2s`, 3725 -> `1h2m`."""
+    if round(seconds, 3) < 1:
+        return format_duration(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f}".removesuffix(".0") + "s"
+    return format_duration(round(seconds) if seconds < 3600 else round(seconds / 60) * 60)
+
+
 def size_bytes(value: Any) -> int:
     """Bytes of a size such as `512Mi`. Raises BadValue, whose help says what to write."""
     if isinstance(value, int | float) and not isinstance(value, bool):

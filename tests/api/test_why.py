@@ -50,7 +50,7 @@ def test_a_failed_worker_tells_what_would_start_it(house: Any) -> None:
 def test_a_worker_that_has_recovered_tells_when_its_failures_are_forgotten(house: Any) -> None:
     found = put(house, State.READY, failures=2, started_at=NOW - timedelta(seconds=60))
 
-    assert found["next"] == {"what": "2 failures in a row are forgotten", "at": "2026-11-23T18:19:00.000Z"}
+    assert found["next"] == {"what": "2 failures are forgotten", "at": "2026-11-23T18:19:00.000Z"}
 
 
 def test_a_pool_names_its_workers_in_trouble_and_the_next_start(house: Any) -> None:

@@ -51,7 +51,7 @@ def test_the_page_begins_with_the_verdict_and_ends_with_what_comes() -> None:
         "declared at web.yaml:3, generation 2\n"
         "\n"
         "2026-11-23T18:09:58.000Z  (2s ago)  Wait: next start in 4s\n"
-        "    because of exit code 3\n"
+        "    because: exit code 3\n"
         "    by restartpolicy/steady: backoff after 3 in a row\n"
         "\n"
         "next: it is started again in 2s, at 2026-11-23T18:10:02.000Z\n"
@@ -63,7 +63,7 @@ def test_why_of_a_worker_as_text_and_as_json(web: Any, cli: Any) -> None:
     found = json.loads(cli("why", "worker", "web-0", "-o", "json").stdout)
 
     assert text.startswith("worker/web-0 is Backoff\n")
-    assert "Wait: next start in 4s\n    because of exit code 3\n    by policy Always\n" in text
+    assert "Wait: next start in 4s\n    because: exit code 3\n    by policy Always\n" in text
     assert found["chain"][0]["because"] == "exit code 3"
 
 

@@ -50,7 +50,7 @@ def test_who_has_to_wait_is_told_for_which_budget() -> None:
     at, why = grant((NOW,), budget, NEVER, HostBudget(), "w.1", NOW)
 
     assert at >= NOW + timedelta(seconds=60)
-    assert why == "the restart budget of its pool (1 restarts within 1m) is spent"
+    assert why == "the restart budget of its pool (1 restart within 1m) is spent"
     assert grant((), budget, NOW + timedelta(hours=1), HostBudget(), "w.1", NOW).why.startswith(
         "the start budget of this"
     )

@@ -64,7 +64,7 @@ def test_a_delayed_task_waits_and_its_delay_outlives_the_controller(shared: Hous
     ended = shared.task_ended(soon)
     assert ended["state"] == "Succeeded" and ended["startedAt"] >= ended["submittedAt"]
     assert shared.task(id_)["state"] == "Delayed"
-    assert done(shared, "cancel", "--pool", name, "--state", "Delayed") == "1 tasks cancelled"
+    assert done(shared, "cancel", "--pool", name, "--state", "Delayed") == "1 task cancelled"
 
 
 def test_what_failed_is_retried_by_name_and_by_selection_once(shared: House, name: str) -> None:

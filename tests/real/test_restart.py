@@ -69,7 +69,7 @@ def test_why_tells_the_same_chain_before_and_after_the_controller_died(house: Ho
     assert [step["action"] for step in chain] == ["Start", "Start", "Wait"]
     assert chain[0]["declared"].startswith("web.yaml:1")
     assert chain[2]["because"] == "exit code 3"
-    assert chain[2]["rule"] == "restartpolicy/steady: backoff after 2 in a row"
+    assert chain[2]["rule"] == "restartpolicy/steady: backoff after 2 failures"
 
 
 def test_a_budget_of_a_pool_is_not_refilled_by_the_death_of_the_controller(house: House) -> None:
