@@ -41,7 +41,7 @@ from reconciler.monitoring.sampler import EVERY_S, Sampler
 from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key, Status
-from reconciler.resources.pool import Pool
+from reconciler.resources.pool import Pool, slots_of
 from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms
 from reconciler.resources.worker import Worker
@@ -400,7 +400,7 @@ class Controller:
         for pool in self.store.all(Pool):
             ready = next((c for c in pool.status.conditions if c.type == "Ready"), None)
             pools[pool.name] = {
-                "replicas": pool.spec.replicas,
+                "replicas": pool.spec.replicas if pool.spec.autoscale is None else slots_of(pool),
                 "readyReplicas": pool.status.ready_replicas,
                 "ready": ready is not None and ready.status is Status.TRUE,
             }

@@ -120,6 +120,8 @@ class Writing:
         asked = await body(request, _Scale)
         pool = pool_of(self._store, request.path_params["name"])
         alive(pool)
+        if pool.spec.autoscale is not None:
+            raise Refused(f"{pool.key} has autoscale, which decides that", "change spec.autoscale.min or max")
         overrides = dict(pool.metadata.overrides)
         if owner(pool) is not None:
             if asked.override is None:

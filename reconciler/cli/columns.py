@@ -50,7 +50,8 @@ def _pool(pool: dict[str, Any]) -> list[str]:
     tasks = status.get("tasks")
     if spec.get("tasks") is not None:
         counts = tasks or {}
-        ready, updated = f"{status.get('readyReplicas', 0)}/{spec['replicas']}", "-"
+        wanted = status.get("desiredReplicas", 0) if "autoscale" in spec else spec["replicas"]
+        ready, updated = f"{status.get('readyReplicas', 0)}/{wanted}", "-"
         doing = f"{counts.get('running', 0)} running, {counts.get('pending', 0)} pending"
     else:
         ready = f"{status.get('readyReplicas', 0)}/{spec['replicas']}"

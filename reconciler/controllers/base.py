@@ -45,6 +45,11 @@ class Queue(Protocol):
         ...
 
     @property
+    def backlog(self) -> int:
+        """Tasks that could begin now and have not."""
+        ...
+
+    @property
     def claimed(self) -> int:
         """Tasks handed to the launcher and not ended: running, or waiting there for a slot."""
         ...

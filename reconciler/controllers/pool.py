@@ -29,10 +29,10 @@ from reconciler.controllers.base import (
     World,
 )
 from reconciler.controllers.worker import stopped_by
-from reconciler.policies import rollout
+from reconciler.policies import autoscale, rollout
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, Wish, set_condition
-from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, revision_hash
+from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, revision_hash, slots_of
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import format_moment
@@ -229,8 +229,12 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     stop, standing = pool.metadata.stopped(now), pool.metadata.standing(now)
     paused = standing is not None and standing.wish is Wish.PAUSED
     # what waits in the launcher must not begin now
-    open_ = pool.spec.replicas if world.mode is Mode.RUNNING and stop is None and not paused else 0
+    scaled = None if stop is not None or paused else _autoscaled(pool, world, now)
+    desired = scaled.slots if scaled is not None else slots_of(pool)
+    open_ = desired if world.mode is Mode.RUNNING and stop is None and not paused else 0
     ready = (Status.TRUE, "SlotsOpen", many(open_, "slot")) if open_ else (Status.FALSE, "NoSlots", "no slot is open")
+    if not desired and pool.spec.autoscale is not None:
+        ready = (Status.TRUE, "ScaledToZero", "no slot is open, for nothing waits")
     if stop is not None:
         ready = (Status.FALSE, "Stopped", stopped_by(stop))
     elif standing is not None and paused:
@@ -244,7 +248,8 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     conditions = _stopped(conditions, stop, world.queue(pool.name).claimed, now)
     status = pool.status.changed(
         observed_generation=pool.metadata.generation,
-        desired_replicas=pool.spec.replicas,
+        desired_replicas=desired,
+        scaled_at=now if scaled is not None and scaled.waits else pool.status.scaled_at,
         replicas=open_,
         running_replicas=open_,
         ready_replicas=open_,
@@ -256,10 +261,46 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         conditions=conditions,
         tasks=_task_counts(world.queue(pool.name).counts),
     )
-    return Plan(
-        (*_revisions(pool, (), target, world), Lane(pool.name, open_, target), *_said(pool, status, now)),
+    said = [] if scaled is None else [_scaled(pool, scaled, now)]
+    wake = [
         standing.until if standing is not None else None,
+        _next_scaling(pool, desired, status.scaled_at, world, now),
+    ]
+    return Plan(
+        (*_revisions(pool, (), target, world), Lane(pool.name, open_, target), *said, *_said(pool, status, now)),
+        min((at for at in wake if at is not None), default=None),
     )
+
+
+def _autoscaled(pool: Pool, world: World, now: datetime) -> autoscale.Step | None:
+    """The step that the autoscaler takes now."""
+    bounds = pool.spec.autoscale
+    if bounds is None or world.mode is not Mode.RUNNING:
+        return None
+    current, queue = pool.status.desired_replicas, world.queue(pool.name)
+    wait = autoscale.not_before(pool.status.scaled_at, current, bounds.min, bounds.max)
+    if wait is not None and now < wait:
+        return None
+    running = queue.counts.get(TaskState.RUNNING, 0)
+    return autoscale.step(current, queue.backlog, running, bounds.min, bounds.max)
+
+
+def _next_scaling(pool: Pool, current: int, at: datetime | None, world: World, now: datetime) -> datetime | None:
+    """When the next step may be taken, if one were taken now."""
+    bounds = pool.spec.autoscale
+    if bounds is None or at is None:
+        return None
+    queue = world.queue(pool.name)
+    running = queue.counts.get(TaskState.RUNNING, 0)
+    wait = autoscale.not_before(at, current, bounds.min, bounds.max)
+    wanted = autoscale.step(current, queue.backlog, running, bounds.min, bounds.max)
+    return wait if wait is not None and wanted is not None and wait > now else None
+
+
+def _scaled(pool: Pool, scaled: autoscale.Step, now: datetime) -> Record:
+    before = pool.status.desired_replicas
+    word = "ScaledUp" if scaled.slots > before else "ScaledDown"
+    return Record(event(pool.key, word, f"from {before} to {scaled.slots} slots: {scaled.why}", now))
 
 
 def paused_by(standing: Intent) -> str:

@@ -17,7 +17,7 @@ from reconciler.resources import lock as locks
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.lock import TOKEN, Lock, token_variable
 from reconciler.resources.meta import Key, Model, Object
-from reconciler.resources.pool import MAX_REPLICAS, OnChange, Pool, Template
+from reconciler.resources.pool import MAX_REPLICAS, Mode, OnChange, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Notify, Probe
 from reconciler.resources.restart import Backoff, Match, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.scheduling import SchedulingPolicy, SchedulingPolicySpec
@@ -138,6 +138,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _reload(template)
     yield from _probes(pool)
     yield from _dependencies(pool)
+    yield from _autoscale(pool)
     yield from _locks(pool)
     beside = spec.restart.model_fields_set - {"ref"}
     if spec.restart.ref is not None and beside:
@@ -149,6 +150,20 @@ def _pool(pool: Pool) -> Iterator[Finding]:
         for index, retry_rule in enumerate(spec.tasks.retry.rules):
             yield from _match(("spec", "tasks", "retry", "rules", index), retry_rule)
         yield from _scheduling(("spec", "tasks", "scheduling"), spec.tasks.scheduling)
+
+
+def _autoscale(pool: Pool) -> Iterator[Finding]:
+    bounds = pool.spec.autoscale
+    path: FieldPath = ("spec", "autoscale")
+    if bounds is None:
+        return
+    if bounds.min > bounds.max:
+        yield Finding("range", path, f"min is {bounds.min}, more than max, {bounds.max}", "raise max, or lower min")
+    if pool.spec.replicas != 1:
+        yield Finding("union", path, "a pool has replicas or autoscale, not both", "remove replicas")
+    if pool.spec.tasks is None or pool.spec.tasks.mode is not Mode.PER_TASK:
+        message = "autoscale follows the tasks that wait for slots: it needs tasks: {mode: PerTask}"
+        yield Finding("value", path, message, "write replicas: N")
 
 
 def _as_written(model: Model, fields: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from reconciler.resources.meta import Change, Condition, Metadata, Model, Name, 
 from reconciler.resources.probe import Exec, Probes
 from reconciler.resources.restart import Backoff, Match, Restart, RestartBudget
 from reconciler.resources.scheduling import Scheduling
-from reconciler.resources.units import Duration, Signal, Size, Umask
+from reconciler.resources.units import Duration, Moment, Signal, Size, Umask
 
 MAX_REPLICAS = 10_000
 _LIVE = changes(Change.LIVE)
@@ -275,11 +275,28 @@ class Dependency(Model):
     )
 
 
+class Metric(Model):
+    """What the number of slots follows."""
+
+    type: Literal["Backlog"] = Field(default="Backlog", description="Backlog: the tasks that wait and could begin.")
+
+
+class Autoscale(Model):
+    """As many slots as the tasks that wait ask for; instead of `replicas`."""
+
+    min: int = Field(default=1, ge=0, le=MAX_REPLICAS, description="Never fewer; 0: none while nothing waits.")
+    max: int = Field(ge=1, le=MAX_REPLICAS, description="Never more.")
+    metrics: list[Metric] = Field(default=[Metric()], min_length=1, max_length=1, description="What it follows.")
+
+
 class PoolSpec(Model):
     """What is wanted of a pool."""
 
     replicas: int = Field(
         default=1, ge=0, le=MAX_REPLICAS, description="Workers, or slots for tasks.", json_schema_extra=_LIVE
+    )
+    autoscale: Autoscale | None = Field(
+        default=None, description="As many slots as tasks ask for; instead of replicas.", json_schema_extra=_LIVE
     )
     template: Template = Field(
         default=Template(), description="The process.", json_schema_extra=changes(Change.TEMPLATE)
@@ -336,7 +353,8 @@ class PoolStatus(Model):
     """What is so."""
 
     observed_generation: int = 0
-    desired_replicas: int = 0
+    desired_replicas: int = Field(default=0, description="What is wanted now: replicas, or what autoscale has chosen.")
+    scaled_at: Moment | None = Field(default=None, description="When autoscale last took a step.")
     replicas: int = 0
     running_replicas: int = Field(default=0, description="Workers that have a process, ready or not.")
     ready_replicas: int = 0
@@ -361,6 +379,12 @@ class Pool(Object):
     metadata: Metadata
     spec: PoolSpec
     status: PoolStatus = PoolStatus()
+
+
+def slots_of(pool: Pool) -> int:
+    """How many slots a pool of tasks has: as declared, or as its autoscaler has decided."""
+    bounds = pool.spec.autoscale
+    return pool.spec.replicas if bounds is None else min(max(pool.status.desired_replicas, bounds.min), bounds.max)
 
 
 def template_fields(model: Model, inherited: Change = Change.TEMPLATE) -> dict[str, Any]:

@@ -408,6 +408,9 @@ class Loop:
 
     def _tasks_changed(self, pool: str) -> None:
         self.work.add(Key("Queue", pool))
+        declared = self.store.get(Pool, pool)
+        if declared is not None and declared.spec.autoscale is not None and not declared.status.desired_replicas:
+            self.work.add(declared.key)  # the first slot comes at once
         self.work.add_at(Key("Pool", pool), self._clock.now() + COUNTS_DELAY)
         self._wake(self._apart_s)
 

@@ -286,6 +286,11 @@ class TaskQueue:
         return self._waiting
 
     @property
+    def backlog(self) -> int:
+        """Tasks that could begin now and have not."""
+        return len(self._order) + self._claimed - len(self._running)
+
+    @property
     def claimed(self) -> int:
         """Tasks the launcher has."""
         return self._claimed

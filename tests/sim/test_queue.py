@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.resources.pool import Autoscale
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import Reason
 from tests.sim.chaos import slots
@@ -131,3 +132,22 @@ def test_ended_tasks_are_dropped_when_their_time_is_over_and_their_key_is_free_a
     world.run_until(lambda: order.task_id not in world.disk.tasks, 100)
     world.run(5)
     assert acknowledged(world, world.submit("batch", ["poison"], idempotency_key="once", max_attempts=1)).task_id == 2
+
+
+def test_a_dynamic_pool_grows_with_what_waits_and_shrinks_when_nothing_does() -> None:
+    world = house()
+    world.declare("batch", slots(1).changed(autoscale=Autoscale(min=0, max=6)))
+    world.run(3)
+    assert world.pool("batch").status.desired_replicas == 0
+    orders = [task(world, 20.0) for _ in range(30)]
+    slots_at = []
+    while not all(world.task(order).state.ended for order in orders):
+        world.run(1)
+        slots_at.append(world.pool("batch").status.desired_replicas)
+        assert len(world.living("task/")) <= 6
+    assert slots_at[0] == 1 and max(slots_at) == 6, "the first slot at once, then half of what waits"
+    assert slots_at.index(6) in range(12, 18), "steps keep a distance of 15 s"
+    world.run_until(lambda: world.pool("batch").status.desired_replicas == 0, 90)
+    said = [event.message for event in world.controller.store.events("pool/batch") if event.reason.startswith("Scaled")]  # type: ignore[union-attr]
+    assert said[0].startswith("from 0 to 1 slots: 1") or said[0].startswith("from 0 to 1 slots: one task")
+    assert any("more than 2 x 1" in words for words in said) and any("fewer than" in words for words in said)
