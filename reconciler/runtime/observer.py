@@ -71,6 +71,7 @@ class Observer:
         self._now, self._now_ms, self._wall_ahead_ms = now, to_ms(now), wall_ahead_ms
         rescan = False
         children: list[Any] | None = None
+        over = {row[2] for message in messages if message[0] == "exited" for row in message[1]}
         for message in messages:
             match message[0]:
                 case "exited":
@@ -79,7 +80,8 @@ class Observer:
                         self._exited(key, instance, exit_)
                 case "started":
                     for key, instance, pid, started_ms, slot in message[1]:
-                        self._started(key, instance, pid, started_ms, slot, adopted=False)
+                        if instance not in over or not key.startswith("task/"):  # a task's end says of its start too
+                            self._started(key, instance, pid, started_ms, slot, adopted=False)
                 case "emptied":
                     for key, instance, escaped in message[1]:
                         self._emptied(key, instance, escaped)
@@ -225,7 +227,7 @@ class Observer:
         ran_ms = max(0, at_ms - record.started_ms) if record.started_ms else 0
         queue.charge(record, exit_.get("cpu_ms", ran_ms), ran_ms)
         verdict = after_exit(record, ended, retry, at_ms)
-        said = None if over else fault_event(record, ended, verdict, self._now)
+        said = None if over or ended is _FINE else fault_event(record, ended, verdict, self._now)
         if said is not None:
             self._store.add_event(said)
         record.exit_code, record.signal = ended.code, ended.signal
@@ -412,8 +414,13 @@ _LIMIT_OF: dict[int, str] = {
 }
 
 
+_FINE = EndedTry(0, None, Reason.EXITED)
+
+
 def how(exit_: Exit, asked: bool) -> EndedTry:
     """How a process ended, in the words people see; `asked`: we had told it to."""
+    if exit_.get("code") == 0 and not asked:
+        return _FINE  # as nearly all tasks do
     if "failed" in exit_:
         step, errno, text = exit_["failed"]
         return EndedTry(None, None, Reason.START_FAILED, f"{step}: {text}" + (f" [errno {errno}]" if errno else ""))

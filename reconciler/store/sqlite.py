@@ -131,6 +131,8 @@ class SqliteStore(MemoryStore):
         self._inodes: dict[str, int] = {}
         self._broken: StoreBroken | None = None
         self._wal_grew = False
+        self._meta: tuple[int, int, str] | None = None
+        """As it was written last."""
         try:
             self._open_or_close()
         except StoreFull as full:
@@ -219,10 +221,10 @@ class SqliteStore(MemoryStore):
             if new_events:
                 db.executemany("INSERT INTO event (id, json) VALUES (?, ?)", new_events)
             self._log.write(db)
-            db.execute(
-                "UPDATE meta SET revision = ?, next_task_id = ?, boot_id = ?",
-                (self._revision, self._log.next_unused, self._boot_id),
-            )
+            meta = (self._revision, self._log.next_unused, self._boot_id)
+            if meta != self._meta:  # ends of tasks change none of it, and it is a page of its own
+                db.execute("UPDATE meta SET revision = ?, next_task_id = ?, boot_id = ?", meta)
+        self._meta = meta
         self.rebooted = False
 
     def _rows(self) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
