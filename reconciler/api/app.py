@@ -49,6 +49,7 @@ from reconciler.api.requests import (
     task_state,
 )
 from reconciler.api.server import may_call
+from reconciler.api.shortcut import Shortcut
 from reconciler.api.submission import Submissions
 from reconciler.api.waits import Waits
 from reconciler.api.watch import Watcher, events
@@ -107,7 +108,8 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/{{kind}}/{{name}}", writing.replace, "PUT"),
         _route(f"{v1}/{{kind}}/{{name}}", removal.one, "DELETE"),
     ]
-    return Starlette(routes=routes, exception_handlers=ERRORS, middleware=[Middleware(_Guard)])
+    before = [Middleware(_Guard), Middleware(Shortcut, submissions)]
+    return Starlette(routes=routes, exception_handlers=ERRORS, middleware=before)
 
 
 class _Shutdown(Model):
