@@ -357,7 +357,7 @@ def _emptying(worker: Worker, now: datetime) -> Plan:
 def _stuck(worker: Worker, status: WorkerStatus, now: datetime) -> tuple[WorkerStatus, tuple[Action, ...]]:
     if not status.stuck:
         return status, ()
-    message = "SIGKILL has not ended it (uninterruptible wait, state D?); nothing is started in its place"
+    message = "SIGKILL has not ended it (uninterruptible wait, state D? another user's by now?); nothing is started in its place"
     status = status.changed(state=State.STOP_STUCK, message=message)
     if worker.status.state is State.STOP_STUCK:
         return status, ()

@@ -344,7 +344,7 @@ class Children:
         if child.state in (S.EMPTYING, S.ACKED):
             self._sweep_soon()  # it is being killed already
             return
-        if child.state is not S.UP or child.pidfd < 0 or not system.signal_pidfd(child.pidfd, 0):
+        if child.state is not S.UP or child.pidfd < 0 or not system.is_there(child.pidfd):
             return
         try:
             if scope == "tree":

@@ -18,6 +18,7 @@ import time
 from _blake2 import blake2b
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from . import system
 from .cgroups import Cgroups
@@ -188,7 +189,7 @@ class Trees:
                     continue
                 left = self._whose(pid, stat, sessions)
                 if left is not None:  # a stranger is left alone until it ends
-                    os.kill(pid, signal.SIGKILL)  # it is our child and not reaped: the pid is its own
+                    self._kill_one(partial(os.kill, pid), left, pid, stat)  # our child, not reaped: the pid is its own
                     self._found(left, pid, stat, busy)
 
     def _scan(self, own: Container[int], sessions: Mapping[int, _Left], busy: set[str]) -> None:
@@ -209,7 +210,7 @@ class Trees:
             try:
                 now = system.stat_of(pid)
                 if now is not None and now.start_ticks == stat.start_ticks:  # the descriptor is for what was looked at
-                    system.signal_pidfd(pidfd, signal.SIGKILL)
+                    self._kill_one(partial(system.signal_pidfd, pidfd), left, pid, stat)
                     self._found(left, pid, stat, busy)
             finally:
                 os.close(pidfd)
@@ -222,6 +223,13 @@ class Trees:
         if token is not None:
             return self._left.get(token)
         return sessions.get(stat.session)
+
+    def _kill_one(self, send: Callable[[int], object], left: _Left, pid: int, stat: system.Stat) -> None:
+        try:
+            send(signal.SIGKILL)
+        except PermissionError as error:
+            if (pid, stat.start_ticks) not in left.killed:  # else it has been said
+                self._complain(f"{left.child.key}: pid {pid} of its tree could not be killed: {error}")
 
     def _found(self, left: _Left, pid: int, stat: system.Stat, busy: set[str]) -> None:
         busy.add(left.child.instance)

@@ -499,6 +499,14 @@ def signal_pidfd(pidfd: int, signo: int) -> bool:
     return True
 
 
+def is_there(pidfd: int) -> bool:
+    """Whether it is alive or a zombie, also where it has become somebody who may not be signalled."""
+    try:
+        return signal_pidfd(pidfd, 0)
+    except PermissionError:
+        return True
+
+
 def signal_group(pid: int, signo: int) -> bool:
     """False when nobody is in the group. Only for a pid whose process has not been reaped."""
     if pid <= 1:

@@ -117,7 +117,6 @@ class Controller(Daemon):
         self.clock = ControllerClock(self._timeline)  # type: ignore[assignment]
         self.store = self._world.new_store(self.clock, self._passes)  # type: ignore[assignment,arg-type]
         self.loop = Loop(self.store, self, SimulatedHost(), self.clock, self._wake)
-        self._submissions = Submissions(self.store, self.loop, self.clock)
         self.answers = Answers(self._timeline, self, self.store, self._world.health)
         self._prober = Prober(self.store, self.clock, self.answers, self._wake, lambda instance: False)
         self._submissions = Submissions(self.store, self.loop, self.clock)
