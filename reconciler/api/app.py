@@ -178,7 +178,7 @@ class _Api:
         kind, name = kind_of(request), request.path_params["name"]
         await self._durable()
         if kind == "Task":
-            return json_answer(views.encode(why.of_task(task_of(self._daemon, name))))
+            return json_answer(views.encode(why.of_task(task_of(self._daemon, name), self._store, self._clock.now())))
         found = why.of_object(object_of(self._store, kind, name), self._store, self._clock.now())
         return json_answer(views.encode(found))
 

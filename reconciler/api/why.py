@@ -2,7 +2,7 @@
 
     worker   the decisions in its status: which manifest line, which end, which rule, which wait
     pool     what was declared, scaled, rolled out and stopped, and its workers in trouble
-    task     its submission, its tries, its end
+    task     its submission, its tries, each with its end and the wait after it, its end
 
 Reads: the store. Decides nothing; what is shown was written down when it was decided.
 """
@@ -17,10 +17,11 @@ from typing import Any
 from reconciler.api import views
 from reconciler.policies import fault
 from reconciler.resources.event import Event
-from reconciler.resources.meta import Key, Object
+from reconciler.resources.meta import Key, Object, Wish
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
-from reconciler.resources.units import format_moment
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import format_moment, rough_duration
 from reconciler.resources.words import are
 from reconciler.resources.worker import State, Worker
 from reconciler.store.base import Store, TaskRecord
@@ -37,39 +38,80 @@ def of_object(obj: Object, store: Store, now: datetime) -> Answer:
     return _answer(obj.key, "", "", obj, _happened(store.events(str(obj.key))), {"what": "nothing by itself"})
 
 
-def of_task(record: TaskRecord) -> Answer:
+def of_task(record: TaskRecord, store: Store, now: datetime) -> Answer:
     """The answer about a task."""
     task = json.loads(views.task(record))
     status = task["status"]
     chain = [_step(status["submittedAt"], "Submit", f"to pool/{record.pool}")]
-    if "startedAt" in status:
+    chain += _earlier(record)
+    ended = _ended(status)
+    if "startedAt" in status and record.state is not TaskState.RETRYING:
         tries = f"try {status['attempts']} of {record.max_attempts}"
         chain.append(_step(status["startedAt"], "Start", tries, f"a slot was free: {status.get('worker', '')}"))
-    ended = ", ".join(str(status[name]) for name in ("reason", "message", "exitCode", "signal") if status.get(name))
     if "finishedAt" in status:
         chain.append(_step(status["finishedAt"], status["state"], "its end, which never changes", ended))
-    elif "nextAttemptAt" in status and ended:
-        chain.append(_step(status.get("startedAt", status["submittedAt"]), "Wait", "another try", ended))
-    next_: Answer = {"what": "nothing: it has ended" if record.state.ended else "it waits for a free slot"}
-    if record.deadline_ms and not record.state.ended and status["state"] != "Running":
-        at = views.moment(record.deadline_ms)
-        next_ = {"what": "it waits for a free slot; without one in time its deadline ends it, Expired", "at": at}
-    if "nextAttemptAt" in status:
-        next_ = {"what": "it may start", "at": status["nextAttemptAt"]}
-    elif status["state"] == "Running":
-        next_ = {"what": "it runs to its end"}
-        timeout_ms = record.started_ms + record.timeout_ms if record.timeout_ms else 0
-        limits = [(timeout_ms, "its timeout ends it"), (record.deadline_ms, "its deadline ends it, Expired")]
-        for at_ms, what in sorted(limit for limit in limits if limit[0])[:1]:
-            next_ = {"what": what, "at": views.moment(at_ms)}
     return {
         "object": f"task/{record.id}",
         "state": status["state"],
         "message": ended,
         "declared": None,
         "chain": chain,
-        "next": next_,
+        "next": _next_of_task(record, store.get(Pool, record.pool), now),
     }
+
+
+def _earlier(record: TaskRecord) -> list[Answer]:
+    """The tries that were not the last, each with its end and the wait that followed."""
+    steps = []
+    for number, started_ms, ended_ms, reason, message, again_ms in json.loads(record.tries or "[]"):
+        if started_ms:
+            steps.append(_step(views.moment(started_ms), "Start", f"try {number} of {record.max_attempts}"))
+        wait = f"try {number + 1} of {record.max_attempts} in {rough_duration((again_ms - ended_ms) / 1000)}"
+        steps.append(_step(views.moment(ended_ms), "Wait", wait, ", ".join(filter(None, (reason, message)))))
+    return steps
+
+
+def _ended(status: Answer) -> str:
+    """How its latest try ended, in words."""
+    how = status.get("message") or status.get("signal") or ""
+    if not how and "exitCode" in status:
+        how = f"exit code {status['exitCode']}"
+    return ", ".join(filter(None, (status.get("reason"), how)))
+
+
+def _next_of_task(record: TaskRecord, pool: Pool | None, now: datetime) -> Answer:
+    if record.state.ended:
+        return {"what": "nothing: it has ended"}
+    timeout_ms = record.started_ms + record.timeout_ms if record.timeout_ms else 0
+    limits = [(timeout_ms, "its timeout ends it"), (record.deadline_ms, "its deadline ends it, Expired")]
+    if record.state is TaskState.RUNNING:
+        for at_ms, what in sorted(limit for limit in limits if limit[0])[:1]:
+            return {"what": what, "at": views.moment(at_ms)}
+        return {"what": "it runs to its end"}
+    held = _held(pool, now)
+    if held is not None:
+        return held
+    if record.due_ms and record.state in (TaskState.DELAYED, TaskState.RETRYING):
+        return {"what": "it may start", "at": views.moment(record.due_ms)}
+    if record.deadline_ms:
+        what = "it waits for a free slot; without one in time its deadline ends it, Expired"
+        return {"what": what, "at": views.moment(record.deadline_ms)}
+    return {"what": "it waits for a free slot"}
+
+
+def _held(pool: Pool | None, now: datetime) -> Answer | None:
+    """Why no task of the pool is started, if none is, and until when."""
+    if pool is None:
+        return {"what": "its pool is gone"}
+    intent = pool.metadata.standing(now)
+    if intent is not None and intent.wish in (Wish.STOPPED, Wish.PAUSED):
+        verb = "start" if intent.wish is Wish.STOPPED else "resume"
+        why = f": {intent.reason}" if intent.reason else ""
+        what = f"{pool.key} is {intent.wish.lower()} by {intent.actor}{why}; `reconciler {verb} {pool.key}` ends that"
+        return {"what": what} if intent.until is None else {"what": what, "at": format_moment(intent.until)}
+    if pool.metadata.deleted_at is not None:
+        return {"what": f"{pool.key} is being deleted"}
+    return None if pool.spec.replicas else {"what": f"{pool.key} has no slots: replicas is 0"}
 
 
 def _worker(worker: Worker, store: Store, now: datetime) -> Answer:

@@ -14,6 +14,7 @@ Wakes:   on a submission or an end, when a waiting task becomes due, when a runn
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -156,13 +157,30 @@ def after_exit(record: TaskRecord, exit: EndedTry, retry: Retry, now_ms: int) ->
     return Verdict(TaskState.RETRYING, now_ms + round(wait_s * 1000), exit.reason, message)
 
 
+TRIES_KEPT = 10
+
+
+def tries_with(record: TaskRecord, verdict: Verdict, ended_ms: int) -> str:
+    """The tries of a task that is to be tried again, as JSON, each with number, start, end, reason, message and when the
+    next may be; the newest of them."""
+    before = json.loads(record.tries) if record.tries else []
+    words = verdict.message[:LONGEST_WORDS]
+    ended = [record.attempts, record.started_ms, ended_ms, verdict.reason, words, verdict.due_ms]
+    return json.dumps([*before, ended][-TRIES_KEPT:], separators=(",", ":"))
+
+
+LONGEST_WORDS = 200
+
+
 def fault_event(record: TaskRecord, exit: EndedTry, verdict: Verdict, now: datetime) -> Event | None:
-    """The event for a try that went wrong, about its pool: alike ones are counted, for there may be thousands a second."""
+    """The event for a try that went wrong, about its pool: alike ones are counted, and the last of them is named."""
     found = fault.of(exit.reason, exit.code)
     if found is None or verdict.state in (TaskState.SUCCEEDED, TaskState.CANCELLED):
         return None
     how = "its start failed" if exit.reason is Reason.START_FAILED else _words(exit)
-    message = f"a task: {how}; {'it is tried again' if verdict.state is TaskState.RETRYING else verdict.state}"
+    message = (
+        f"task/{record.id}: {how}; {'it is tried again' if verdict.state is TaskState.RETRYING else verdict.state}"
+    )
     return event(Key("Pool", record.pool), exit.reason, message, now, warning=True)
 
 

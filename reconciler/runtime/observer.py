@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from reconciler.controllers.tasks import EndedTry, after_exit, fault_event
+from reconciler.controllers.tasks import EndedTry, after_exit, fault_event, tries_with
 from reconciler.launcher.protocol import PRE_STOP_KIND, PRE_STOP_MARK, Exit
 from reconciler.policies import start_failure
 from reconciler.resources.event import event
@@ -233,6 +233,7 @@ class Observer:
         record.exit_code, record.signal = ended.code, ended.signal
         record.reason, record.message = verdict.reason.value if verdict.reason is not None else None, verdict.message
         if verdict.state is TaskState.RETRYING:
+            record.tries = tries_with(record, verdict, at_ms)
             queue.again(record, verdict.due_ms)
         else:
             queue.end(record, verdict.state, at_ms)

@@ -79,6 +79,8 @@ class TaskRecord:
     """A cancel came while it ran: whatever its exit, it ends Cancelled."""
     result: str | None = None
     """What it gave back, as JSON."""
+    tries: str | None = None
+    """How the tries before this one ended, as JSON; None: there were none. See `controllers.tasks.tries_with`."""
     pid: int = 0
     """Memory only."""
 

@@ -10,6 +10,7 @@ moment and the uids come from callables, so the same calls give the same store.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -136,7 +137,7 @@ class MemoryStore:
         return old
 
     def add_event(self, event: Event) -> None:
-        sameness = (event.object, event.reason, event.message)
+        sameness = _sameness(event)
         before = self._event_ids.get(sameness)
         if before is not None:
             old = self._events[before]
@@ -239,15 +240,23 @@ class MemoryStore:
 
     def _put_event(self, number: int, event: Event) -> None:
         self._events[number] = event
-        self._event_ids[event.object, event.reason, event.message] = number
+        self._event_ids[_sameness(event)] = number
 
     def _drop_event(self, number: int) -> None:
         event = self._events.pop(number)
-        sameness = (event.object, event.reason, event.message)
+        sameness = _sameness(event)
         if self._event_ids.get(sameness) == number:
             del self._event_ids[sameness]
         if self._new_events.pop(number, None) is None:
             self._dropped_events.append(number)
+
+
+def _sameness(event: Event) -> tuple[str, str, str]:
+    """What the same event has again: of tasks there may be thousands a second, so their number is no difference."""
+    return event.object, event.reason, _TASK.sub("task/", event.message)
+
+
+_TASK = re.compile(r"task/\d+")
 
 
 class MemoryTasks:

@@ -85,6 +85,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE dropped (pool TEXT NOT NULL, state TEXT NOT NULL, number INTEGER NOT NULL,"
         " PRIMARY KEY (pool, state)) WITHOUT ROWID",
     ),
+    (
+        "ALTER TABLE task RENAME TO old_task",
+        "CREATE TABLE task (id INTEGER PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL,"
+        " submitted_ms INTEGER NOT NULL, max_attempts INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
+        " idempotency_key TEXT, digest TEXT, on_unknown_fail INTEGER NOT NULL, priority INTEGER NOT NULL,"
+        " tenant TEXT, key TEXT, deadline_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,"
+        " claim INTEGER NOT NULL, due_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
+        " exit_code INTEGER, signal TEXT, reason TEXT, message TEXT NOT NULL, slot INTEGER NOT NULL,"
+        " cancelling INTEGER NOT NULL, result TEXT, tries TEXT, spec TEXT NOT NULL)",
+        "INSERT INTO task SELECT id, pool, state, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest,"
+        " on_unknown_fail, priority, tenant, key, deadline_ms, attempts, claim, due_ms, started_ms, finished_ms,"
+        " exit_code, signal, reason, message, slot, cancelling, result, NULL, spec FROM old_task",
+        "DROP TABLE old_task",
+        "CREATE INDEX task_by_state ON task (pool, state)",
+        "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
+    ),
 )
 """Each entry brings the schema from version n to n + 1; `user_version` says where a file stands."""
 
@@ -101,6 +117,7 @@ _LIVE = "FROM task WHERE pool = ? AND state = ?"
 _FRESH = (
     "attempts = 0 AND claim = 0 AND due_ms = 0 AND started_ms = 0 AND finished_ms = 0 AND exit_code IS NULL"
     " AND signal IS NULL AND reason IS NULL AND message = '' AND slot = -1 AND cancelling = 0 AND result IS NULL"
+    " AND tries IS NULL"
 )
 """Every column that changes is as TaskRecord has it from the start."""
 _SELECT_FRESH = (

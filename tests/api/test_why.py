@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 from small_daemon import NOW
 
+from reconciler.api import views
+from reconciler.api.why import of_task
+from reconciler.controllers.tasks import EndedTry, after_exit, tries_with
 from reconciler.errors import Invalid, NotFound, QueueFull, Refused
 from reconciler.resources.meta import Key
+from reconciler.resources.pool import Retry
 from reconciler.resources.task import TaskState
+from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Decision, LastExit, Reason, State
+from reconciler.store.base import TaskRecord
 
 
 def put(house: Any, state: State, **status: Any) -> Any:
@@ -73,6 +79,39 @@ def test_a_task_tells_its_end(house: Any) -> None:
     assert waiting["next"]["what"] == "it waits for a free slot"
     assert [one["action"] for one in over["chain"]] == ["Submit", "Failed"]
     assert over["next"]["what"] == "nothing: it has ended"
+
+
+def test_a_task_tells_each_of_its_tries_with_its_end_and_the_wait_after_it(house: Any) -> None:
+    began = to_ms(NOW)
+    record = TaskRecord(7, "batch", TaskState.RETRYING, began, 3, '{"pool":"batch","command":["a"]}')
+    retry = Retry.model_validate({"backoff": {"initial": "10s", "jitter": 0}})
+    for number, code in ((1, 4), (2, 9)):
+        record.attempts, record.started_ms, ended_ms = number, began + 100_000 * number, began + 100_000 * number + 1000
+        verdict = after_exit(record, EndedTry(code, None, Reason.EXITED), retry, ended_ms)
+        record.tries, record.due_ms = tries_with(record, verdict, ended_ms), verdict.due_ms
+        record.exit_code, record.reason, record.message = code, "Exited", verdict.message
+
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True))
+    answer = of_task(record, house.daemon.store, NOW)
+    assert [(step["action"], step["message"], step["because"]) for step in answer["chain"]] == [
+        ("Submit", "to pool/batch", ""),
+        ("Start", "try 1 of 3", ""),
+        ("Wait", "try 2 of 3 in 10s", "Exited, exit code 4"),
+        ("Start", "try 2 of 3", ""),
+        ("Wait", "try 3 of 3 in 20s", "Exited, exit code 9"),
+    ]
+    assert answer["message"] == "Exited, exit code 9"
+    assert answer["next"] == {"what": "it may start", "at": views.moment(record.due_ms)}
+
+
+def test_a_task_of_a_pool_that_is_stopped_says_so_and_what_ends_that(house: Any) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True))
+    with house.client() as client:
+        task = client.submit("batch", {"command": ["true"]})["metadata"]["name"]
+        client.stop("batch", reason="the disk is full")
+    said = why(house, "tasks", task)["next"]["what"]
+    assert said.startswith("pool/batch is stopped by user ")
+    assert said.endswith(": the disk is full; `reconciler start pool/batch` ends that")
 
 
 def test_what_is_not_there_has_no_reasons(house: Any) -> None:

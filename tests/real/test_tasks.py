@@ -59,6 +59,9 @@ def test_fault_T7_a_poison_task_is_retried_with_backoff_then_dead_lettered_while
     assert len(gaps) == 2
     for gap, wanted in zip(gaps, (0.1, 0.2), strict=True):
         assert wanted - 0.02 <= gap < wanted + 5, gaps
+    chain = json.loads(shared.cli("why", f"task/{poison}", "-o", "json").stdout)["chain"]
+    assert [step["action"] for step in chain] == ["Submit", *["Start", "Wait"] * 2, "Start", "DeadLettered"]
+    assert {step["because"] for step in chain if step["action"] == "Wait"} == {"Exited, exit code 9"}
     mended = shared.submit(name, worker("task-until", 3))
     status = shared.task_ended(mended)
     assert (status["state"], status["attempts"], status["exitCode"]) == ("Succeeded", 3, 0)

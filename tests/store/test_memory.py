@@ -318,3 +318,13 @@ def test_what_a_query_returns_is_a_copy(store, make):
     store.tasks.query()[0].state = TaskState.FAILED
 
     assert store.tasks.get(1).state is TaskState.PENDING
+
+
+def test_what_happens_to_many_tasks_alike_is_one_event_that_names_the_last(store, clock):
+    for number in (3, 12, 7):
+        store.add_event(event(Key("Pool", "batch"), "Exited", f"task/{number}: exit code 9", clock.now()))
+    store.add_event(event(Key("Pool", "batch"), "Exited", "task/7: exit code 8", clock.now()))
+    assert [(one.message, one.count) for one in store.events()] == [
+        ("task/7: exit code 9", 3),
+        ("task/7: exit code 8", 1),
+    ]

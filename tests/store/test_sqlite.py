@@ -84,9 +84,14 @@ def test_a_waiting_task_comes_back_with_everything_that_was_noted_of_it(tmp_path
     store = opened(tmp_path)
     fresh, task = make.task(store), make.task(store)
     store.commit()
-    told = {"signal": "SIGTERM", "reason": "Signalled", "message": "m", "cancelling": True, "result": "1"}.get(
-        column, 7
-    )
+    told = {
+        "signal": "SIGTERM",
+        "reason": "Signalled",
+        "message": "m",
+        "cancelling": True,
+        "result": "1",
+        "tries": "[]",
+    }.get(column, 7)
     setattr(task, column, told)
     store.tasks.stage(task)
     store.commit()
