@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import reconciler.unplugged  # noqa: F401  before the first model
 from reconciler import __version__
 from reconciler.api.base import LogFile
 from reconciler.backends.local import LocalHost, SocketLink
@@ -40,6 +41,7 @@ from reconciler.loading.variant import Wanted
 from reconciler.monitoring.sampler import EVERY_S, Sampler
 from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
+from reconciler.resources.kinds import build
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.pool import Pool, slots_of
 from reconciler.resources.task import Submission
@@ -105,6 +107,7 @@ class Controller:
         self._ended_overrides: set[tuple[str, str, str]] = set()
         self._waited_for = ""
         self._first_list = asyncio.Event()
+        self._served = asyncio.Event()
         self._heard_at = self.clock.monotonic()
         self._pinged_at: float | None = None
         api_fd = int(os.environ["RECONCILER_API_FD"])
@@ -155,12 +158,17 @@ class Controller:
             group.create_task(self._heartbeat())
             group.create_task(self._first_looks())
             for source in self.sources:
-                group.create_task(source.run())
+                group.create_task(self._keep(source))
 
     async def _serve(self) -> None:
         """Loads the API beside the first turns, which need none of it: the launcher is starting processes meanwhile."""
         app, server = await asyncio.to_thread(_api)
         await server.serve(app.create_app(self, self.clock), self._api, self._serving)
+
+    async def _keep(self, source: DirectorySource) -> None:
+        if self._restarted:
+            await self._served.wait()  # the controller before has looked: who waits for an answer comes first
+        await source.run()
 
     # turns
 
@@ -224,8 +232,7 @@ class Controller:
     # convergence
 
     def _serving(self) -> None:
-        gc.collect()
-        gc.freeze()  # what has been loaded stays, and need not be looked at again
+        self._served.set()
         self._link.send([["serving"]])
         if not self._restarted:
             print(f"ready: socket {self._state / 'run' / 'api.sock'}", file=sys.stderr, flush=True)
@@ -284,6 +291,10 @@ class Controller:
             self._end_overrides()
             if self.loop.idle:
                 self._database.idle()
+            if self._served.is_set() and not gc.isenabled():
+                gc.enable()
+                gc.collect()
+                gc.freeze()  # what has been loaded stays, and need not be looked at again
                 if not self._converged:
                     self._turns.wake()  # some have only so much time to get ready
             try:
@@ -477,6 +488,8 @@ def main() -> None:
     parser.add_argument("sources", nargs="*")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
+    gc.disable()  # until it serves
+    build()
     try:
         asyncio.run(_run(options))
     except ReconcilerError as error:

@@ -15,6 +15,7 @@ def main() -> None:
         _open_standard_streams()
     import click
 
+    import reconciler.unplugged  # noqa: F401  before the first model
     from reconciler.cli.root import root
     from reconciler.errors import ReconcilerError
 

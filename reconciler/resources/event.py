@@ -35,7 +35,7 @@ class Event(Model):
     reason: str = Field(description="One CamelCase word.")
     message: str
     count: int = 1
-    cause: Cause = Cause()
+    cause: Cause = Cause.model_construct()
 
 
 def event(key: Key, reason: str, message: str, at: Moment, warning: bool = False, cause: Cause | None = None) -> Event:

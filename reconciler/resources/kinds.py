@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from reconciler.resources.event import Event
 from reconciler.resources.lock import Lock
-from reconciler.resources.meta import Object
+from reconciler.resources.meta import Model, Object
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
 from reconciler.resources.revision import Revision
@@ -21,6 +22,14 @@ ALL: dict[str, type[Object]] = {**STORED, "Task": Task}
 
 WRITABLE: dict[str, type[Object]] = {kind: model for kind, model in STORED.items() if model.writable}
 """Kinds people write in manifests."""
+
+
+def build() -> None:
+    """Has the checks of all of them made: before threads read the first objects, for it is done at the first use else."""
+    models: tuple[type[Model], ...] = (*STORED.values(), Event)
+    for model in models:
+        model.model_rebuild()
+
 
 _SHORT = {"po": "Pool", "wo": "Worker"}
 

@@ -47,7 +47,7 @@ class Resources(Model):
 
     sparse: ClassVar[bool] = True
 
-    limits: Limits = Field(default=Limits(), description="The most of it.")
+    limits: Limits = Field(default=Limits.model_construct(), description="The most of it.")
     cpu_weight: int | None = Field(
         default=None, ge=1, le=10_000, description="Its share where CPU is short; 100 is usual."
     )

@@ -100,7 +100,7 @@ class Lock(Object):
     kind: Literal["Lock"] = "Lock"
     metadata: Metadata
     spec: LockSpec
-    status: LockStatus = LockStatus()
+    status: LockStatus = LockStatus.model_construct()
 
 
 MADE_BY_USE = "reconciler/made-by-use"

@@ -55,6 +55,7 @@ class Model(BaseModel):
         populate_by_name=True,
         allow_inf_nan=False,
         use_enum_values=False,
+        defer_build=True,  # who reads one pool need not pay for all kinds; see `kinds.build`
     )
 
     sparse: ClassVar[bool] = False

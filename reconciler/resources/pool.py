@@ -140,16 +140,20 @@ class Template(Model):
     nice: int | None = Field(
         default=None, ge=-20, le=19, description="Its priority: 19 yields to all others; below 0 needs root."
     )
-    resources: Resources = Field(default=Resources(), description="What it may use with all its children, by cgroup.")
-    rlimits: Rlimits = Field(default=Rlimits(), description="Limits of each of its processes.")
-    sandbox: Sandbox = Field(default=Sandbox(), description="What it can gain and touch.")
+    resources: Resources = Field(
+        default=Resources.model_construct(), description="What it may use with all its children, by cgroup."
+    )
+    rlimits: Rlimits = Field(default=Rlimits.model_construct(), description="Limits of each of its processes.")
+    sandbox: Sandbox = Field(default=Sandbox.model_construct(), description="What it can gain and touch.")
     working_dir: str = Field(default="/", max_length=4095, description="An absolute path.")
     ports: list[Port] = Field(default=[], max_length=100, description="Port numbers handed out by ordinal.")
     sockets: list[Socket] = Field(
         default=[], max_length=100, description="Listening sockets passed from descriptor 3 on."
     )
-    probes: Probes = Field(default=Probes(), description="How it is asked whether it is well.", json_schema_extra=_LIVE)
-    stop: Stop = Field(default=Stop(), description="How it is asked to end.", json_schema_extra=_LIVE)
+    probes: Probes = Field(
+        default=Probes.model_construct(), description="How it is asked whether it is well.", json_schema_extra=_LIVE
+    )
+    stop: Stop = Field(default=Stop.model_construct(), description="How it is asked to end.", json_schema_extra=_LIVE)
     reload: Reload | None = Field(
         default=None, description="How it is told to read its configuration anew.", json_schema_extra=_LIVE
     )
@@ -159,8 +163,10 @@ class Template(Model):
         description="Files whose content decides: another content restarts or reloads.",
         json_schema_extra=_LIVE,
     )
-    logs: Logs = Field(default=Logs(), description="Where its output goes.", json_schema_extra=_LIVE)
-    cleanup: Cleanup = Field(default=Cleanup(), description="What is removed after it.", json_schema_extra=_LIVE)
+    logs: Logs = Field(default=Logs.model_construct(), description="Where its output goes.", json_schema_extra=_LIVE)
+    cleanup: Cleanup = Field(
+        default=Cleanup.model_construct(), description="What is removed after it.", json_schema_extra=_LIVE
+    )
 
 
 class Mode(StrEnum):
@@ -196,7 +202,7 @@ class Retry(Model):
 
     max_attempts: int = Field(default=3, ge=1, le=1000, description="Tries in all; 1: no retry.")
     backoff: Backoff = Field(
-        default=Backoff.model_validate({"initial": "10s", "max": "10m"}),
+        default=Backoff.model_construct(initial_s=10.0, max_s=600.0),
         description="The wait before each further try.",
     )
     rules: list[RetryRule] = Field(
@@ -216,10 +222,12 @@ class Tasks(Model):
         json_schema_extra=changes(Change.TEMPLATE),
     )
     scheduling: Scheduling = Field(
-        default=Scheduling(), description="Which task goes next: {ref: NAME}, or a policy.", json_schema_extra=_LIVE
+        default=Scheduling.model_construct(),
+        description="Which task goes next: {ref: NAME}, or a policy.",
+        json_schema_extra=_LIVE,
     )
     timeout_s: Duration | None = Field(default=None, description="Longest running time of one try; absent: no limit.")
-    retry: Retry = Field(default=Retry(), description="How failed tries are repeated.")
+    retry: Retry = Field(default=Retry.model_construct(), description="How failed tries are repeated.")
     on_unknown: OnUnknown = Field(
         default=OnUnknown.RETRY, strict=False, description="When nobody saw how it ended: Retry or Fail."
     )
@@ -299,16 +307,18 @@ class PoolSpec(Model):
         default=None, description="As many slots as tasks ask for; instead of replicas.", json_schema_extra=_LIVE
     )
     template: Template = Field(
-        default=Template(), description="The process.", json_schema_extra=changes(Change.TEMPLATE)
+        default=Template.model_construct(), description="The process.", json_schema_extra=changes(Change.TEMPLATE)
     )
     restart: Restart = Field(
-        default=Restart(), description="What follows an end: {ref: NAME}, or a policy.", json_schema_extra=_LIVE
+        default=Restart.model_construct(),
+        description="What follows an end: {ref: NAME}, or a policy.",
+        json_schema_extra=_LIVE,
     )
     restart_budget: RestartBudget | None = Field(
         default=None, description="Restarts of all workers together; absent: no limit.", json_schema_extra=_LIVE
     )
     strategy: Strategy = Field(
-        default=Strategy(), description="How a changed template is rolled out.", json_schema_extra=_LIVE
+        default=Strategy.model_construct(), description="How a changed template is rolled out.", json_schema_extra=_LIVE
     )
     depends_on: list[Dependency] = Field(
         default=[],
@@ -378,7 +388,7 @@ class Pool(Object):
     kind: Literal["Pool"] = "Pool"
     metadata: Metadata
     spec: PoolSpec
-    status: PoolStatus = PoolStatus()
+    status: PoolStatus = PoolStatus.model_construct()
 
 
 def slots_of(pool: Pool) -> int:

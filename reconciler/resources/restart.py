@@ -105,7 +105,7 @@ class RestartPolicySpec(Model):
         description="Restarts of one worker within `window`, then Failed; absent: for ever.",
     )
     window_s: Duration = Field(default=600.0, description="The time within which `maxRestarts` counts.")
-    backoff: Backoff = Field(default=Backoff(), description="How long to wait.")
+    backoff: Backoff = Field(default=Backoff.model_construct(), description="How long to wait.")
     rules: list[Rule] = Field(default=[], max_length=100, description="The first that matches an end decides.")
 
 
@@ -143,4 +143,4 @@ class RestartPolicy(Object):
     kind: Literal["RestartPolicy"] = "RestartPolicy"
     metadata: Metadata
     spec: RestartPolicySpec
-    status: RestartPolicyStatus = RestartPolicyStatus()
+    status: RestartPolicyStatus = RestartPolicyStatus.model_construct()

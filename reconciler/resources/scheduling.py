@@ -89,7 +89,7 @@ class SchedulingPolicySpec(Model):
         strict=False,
         description="FIFO, Priority, MultiLevelFeedback, FairShare or EarliestDeadlineFirst.",
     )
-    bands: Bands = Field(default=Bands(), description="Priority: where bands begin.")
+    bands: Bands = Field(default=Bands.model_construct(), description="Priority: where bands begin.")
     aging: Aging | None = Field(default=None, description="Priority: what waits gains points; absent: it does not.")
     quanta: list[Duration] = Field(
         default=[0.1, 0.5, 2.0, 10.0],
@@ -202,4 +202,4 @@ class SchedulingPolicy(Object):
     kind: Literal["SchedulingPolicy"] = "SchedulingPolicy"
     metadata: Metadata
     spec: SchedulingPolicySpec
-    status: SchedulingPolicyStatus = SchedulingPolicyStatus()
+    status: SchedulingPolicyStatus = SchedulingPolicyStatus.model_construct()

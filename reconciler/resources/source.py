@@ -45,7 +45,7 @@ class Source(Object):
     kind: Literal["Source"] = "Source"
     metadata: Metadata
     spec: SourceSpec
-    status: SourceStatus = SourceStatus()
+    status: SourceStatus = SourceStatus.model_construct()
 
 
 def source_name(path: str) -> str:

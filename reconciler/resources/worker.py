@@ -192,4 +192,4 @@ class Worker(Object):
     kind: Literal["Worker"] = "Worker"
     metadata: Metadata
     spec: WorkerSpec
-    status: WorkerStatus = WorkerStatus()
+    status: WorkerStatus = WorkerStatus.model_construct()
