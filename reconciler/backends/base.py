@@ -54,6 +54,14 @@ class Host(Protocol):
         """A file of NAME=value lines. Raises SecretError."""
         ...
 
+    def cpu_ms(self, pid: int) -> int | None:
+        """The CPU time of a running task; None: it is not there any more."""
+        ...
+
+    def renice(self, pid: int, nice: int) -> None:
+        """A running task yields to others that much. Raises OSError."""
+        ...
+
     def remove_output(self, names: Sequence[str]) -> None:
         """Removes these files below the log directory, where they are."""
         ...

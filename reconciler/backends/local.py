@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from reconciler.backends import logs, secrets
+from reconciler.backends import demotion, logs, secrets
 from reconciler.backends.base import Account
 from reconciler.backends.temporary import Temporary
 from reconciler.launcher import protocol
@@ -174,6 +174,14 @@ class LocalHost:
             except OSError as error:
                 problems.append(f"{path} cannot be removed: {error.strerror}")
         return problems
+
+    def cpu_ms(self, pid: int) -> int | None:
+        """The CPU time of a running task; None: it is not there any more."""
+        return demotion.cpu_ms(pid)
+
+    def renice(self, pid: int, nice: int) -> None:
+        """A running task yields to others that much. Raises OSError."""
+        demotion.renice(pid, nice)
 
     def remove_output(self, names: Sequence[str]) -> None:
         """Removes these files below the log directory, where they are, and the directories that are empty then."""

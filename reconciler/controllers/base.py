@@ -72,6 +72,11 @@ class Queue(Protocol):
         ...
 
     @property
+    def next_weigh_ms(self) -> int | None:
+        """When the CPU time of what runs is looked at again; None: the policy does not ask for it, or nothing runs."""
+        ...
+
+    @property
     def next_retire_ms(self) -> int:
         """When its ended tasks are looked through again for what is kept no longer."""
         ...
@@ -282,6 +287,13 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True)
+class Weigh:
+    """What runs and has used up its quantum of CPU gets less of it from here on."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
     """The launcher is asked to give back these claimed tasks, if they have not begun."""
 
@@ -330,6 +342,7 @@ Action = (
     | Dispatch
     | Expire
     | Retire
+    | Weigh
     | Recall
     | EndTask
     | Charge

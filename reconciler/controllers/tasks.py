@@ -30,6 +30,7 @@ from reconciler.controllers.base import (
     Recall,
     Record,
     Retire,
+    Weigh,
     World,
 )
 from reconciler.policies import backoff, fault, restart
@@ -51,6 +52,9 @@ many, and one of long tasks keeps the order of those that wait open."""
 
 MOST_ENDED = 100_000
 """So many ended tasks of a pool are kept at most."""
+
+WEIGH_EVERY_MS = 500
+"""So often the CPU time of running tasks is looked at, where a policy demotes them for it."""
 
 EXPIRE_AT_ONCE = 1000
 """More tasks that are too late wait for the next turn."""
@@ -78,6 +82,10 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
             actions.append(Dispatch(key.name, ids))
         if len(ids) < room:
             wake_ms.append(queue.next_due_ms)  # with no room left an end wakes it, not the time
+    if queue.next_weigh_ms is not None:
+        if queue.next_weigh_ms <= now_ms:
+            actions.append(Weigh(key.name))
+        wake_ms.append(max(queue.next_weigh_ms, now_ms + WEIGH_EVERY_MS))
     if pool is not None and pool.spec.tasks is not None and queue.next_retire_ms <= now_ms:
         ttl_ms = round(pool.spec.tasks.ttl_after_finished_s * 1000)
         actions.append(Retire(key.name, now_ms - ttl_ms, MOST_ENDED))

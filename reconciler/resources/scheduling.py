@@ -62,8 +62,6 @@ class Demotion(StrEnum):
     """Its next try, and new tasks of its tenant, wait behind others."""
     CPU_WEIGHT = "CPUWeight"
     """And while it runs it gets less CPU than others."""
-    SUSPEND = "Suspend"
-    """And while it runs it is stopped as long as something of a higher level could run instead."""
 
 
 class OnMiss(StrEnum):
@@ -103,7 +101,7 @@ class SchedulingPolicySpec(Model):
     demotion: Demotion = Field(
         default=Demotion.QUEUE_ORDER,
         strict=False,
-        description="MultiLevelFeedback: QueueOrder, CPUWeight (lower CPU weight while it runs) or Suspend.",
+        description="MultiLevelFeedback: QueueOrder, or CPUWeight: while it runs, too, it yields to others.",
     )
     key: Literal["tenant", "key"] = Field(default="tenant", description="FairShare: whose shares: tenant or key.")
     weights: dict[Tenant, Weight] = Field(
@@ -123,6 +121,11 @@ class SchedulingPolicySpec(Model):
     estimate_s: Duration | None = Field(
         default=None, description="EarliestDeadlineFirst: how long a task runs; absent: as long as tasks did so far."
     )
+
+    @property
+    def demotes_what_runs(self) -> bool:
+        """Whether the CPU time of running tasks matters while they run."""
+        return self.type is SchedulingType.MULTI_LEVEL_FEEDBACK and self.demotion is Demotion.CPU_WEIGHT
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.backends.base import Host, Link
+from reconciler.backends.demotion import nice_of
 from reconciler.backends.launch import (
     StartError,
     Starts,
@@ -44,6 +45,7 @@ from reconciler.controllers.base import (
     SetStatus,
     Signal,
     Spawn,
+    Weigh,
     World,
 )
 from reconciler.launcher.protocol import Message
@@ -167,6 +169,8 @@ class Executor:
                 dropped = self._store.tasks.drop(pool, before_ms, keep, RETIRE_AT_ONCE)
                 self._host.remove_output([task_log(one.id, n) for one in dropped for n in range(1, one.attempts + 1)])
                 self._queues.of(pool).retired(to_ms(now), more=len(dropped) == RETIRE_AT_ONCE)
+            case Weigh(pool=pool):
+                self._weigh(pool, now)
             case Recall(pool=pool, ids=ids):
                 for task_id in ids:
                     self._queues.of(pool).recalled(task_id)
@@ -256,6 +260,20 @@ class Executor:
             for record in records
         ]
         self.outbox += self._starts.tasks(pool, starts)
+
+    def _weigh(self, pool: str, now: datetime) -> None:
+        queue = self._queues.of(pool)
+        for record in list(queue.running):
+            used_ms = self._host.cpu_ms(record.pid) if record.pid else None
+            level = queue.sinks(record, used_ms) if used_ms is not None else 0
+            if level:
+                log.info("%s has used %d ms of CPU: it yields (level %d)", task_key(record.id), used_ms, level)
+                try:
+                    self._host.renice(record.pid, nice_of(level, len(queue.policy.quanta)))
+                except OSError as error:
+                    message = f"a task that has used up its quantum cannot be given less CPU: {error}"
+                    self._store.add_event(event(Key("Pool", pool), "DemotionFailed", message, now, warning=True))
+        queue.weighed(to_ms(now))
 
     def _signal(self, key: str, instance: str, name: str, tree: bool) -> None:
         number = signals.Signals[name].value

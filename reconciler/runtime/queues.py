@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from reconciler.controllers.base import Overdue
+from reconciler.controllers.tasks import WEIGH_EVERY_MS
 from reconciler.policies.ordering.base import Ordering
 from reconciler.policies.ordering.choose import ordering_of
+from reconciler.policies.ordering.feedback import MultiLevelFeedback
 from reconciler.policies.ordering.fifo import Fifo
 from reconciler.resources.scheduling import SchedulingPolicySpec
 from reconciler.resources.task import TaskState
@@ -52,6 +54,8 @@ class TaskQueue:
         self._deadlines: list[tuple[int, int]] = []  # of what has not begun
         self._late: dict[int, None] = {}
         self.next_retire_ms = 0
+        self._weighed_ms = 0
+        self._sunk: dict[int, int] = {}
         self._delayed: list[tuple[int, int]] = []
         self._ends: list[tuple[int, int, int, bool]] = []  # at, id, attempt, kill
         self._claimed = 0
@@ -266,6 +270,27 @@ class TaskQueue:
     def next_late_ms(self) -> int | None:
         """When the first task that has not begun can no longer meet its deadline."""
         return self._deadlines[0][0] - self._order.lead_ms if self._deadlines else None
+
+    @property
+    def next_weigh_ms(self) -> int | None:
+        """When the CPU time of what runs is looked at again; None: nobody asks for it."""
+        if self._running and self.policy.demotes_what_runs:
+            return self._weighed_ms + WEIGH_EVERY_MS
+        return None
+
+    def weighed(self, now_ms: int) -> None:
+        """The CPU time of all that runs has been looked at."""
+        self._weighed_ms = now_ms
+        self._sunk = {task_id: level for task_id, level in self._sunk.items() if task_id in self._running}
+
+    def sinks(self, record: TaskRecord, cpu_ms: int) -> int:
+        """The level to which that much CPU time takes a running task; 0: it has been there before."""
+        order = self._order
+        level = order.level_of(cpu_ms) if isinstance(order, MultiLevelFeedback) else 0
+        if level <= self._sunk.get(record.id, 0):
+            return 0
+        self._sunk[record.id] = level
+        return level
 
     def retired(self, now_ms: int, more: bool) -> None:
         """Ended tasks have been looked through; with `more`, the rest of them soon."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.controllers.base import Dispatch, EndTask, Expire, Mode, Overdue, Plan, Recall, Record
-from reconciler.controllers.tasks import AHEAD, AHEAD_MS, EndedTry, Verdict, after_exit, plan
+from reconciler.controllers.base import Dispatch, EndTask, Expire, Mode, Overdue, Plan, Recall, Record, Weigh
+from reconciler.controllers.tasks import AHEAD, AHEAD_MS, WEIGH_EVERY_MS, EndedTry, Verdict, after_exit, plan
 from reconciler.resources.meta import Intent, Key, Metadata, Wish
 from reconciler.resources.pool import Pool, PoolSpec, Retry
 from reconciler.resources.task import TaskState
@@ -36,6 +36,7 @@ class World:
     next_late_ms: int | None = None
     recalling: int = 0
     next_retire_ms: int = 1 << 60
+    next_weigh_ms: int | None = None
     late: list[int] = field(default_factory=list)
     not_wanted: list[int] = field(default_factory=list)
     to_end: list[Overdue] = field(default_factory=list)
@@ -222,3 +223,11 @@ def test_what_is_too_late_expires_and_what_is_not_wanted_at_the_launcher_is_reca
     assert [type(action) for action in made.actions] == [Expire, Record, Recall, Dispatch]
     assert made.actions[0] == Expire("batch", (2,)) and made.actions[2] == Recall("batch", (8, 9))
     assert made.actions[3] == Dispatch("batch", (1, 3)), "their places are free, though they have not come back yet"
+
+
+def test_where_the_policy_asks_for_it_the_cpu_time_of_what_runs_is_looked_at_now_and_then() -> None:
+    assert plan(KEY, World(batch(), next_weigh_ms=NOW_MS), NOW) == Plan(
+        (Weigh("batch"),), from_ms(NOW_MS + WEIGH_EVERY_MS)
+    )
+    later = plan(KEY, World(batch(), next_weigh_ms=NOW_MS + 700), NOW)
+    assert later == Plan((), from_ms(NOW_MS + 700))

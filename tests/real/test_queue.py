@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from tests.real.house import House, eventually, worker
@@ -107,3 +108,12 @@ def test_exit_codes_decide_whether_a_task_is_tried_again(shared: House, name: st
     first, second = shared.task_ended(usage), shared.task_ended(crash)
     assert (first["state"], first["attempts"]) == ("Failed", 1) and "rules[0]" in first["message"]
     assert (second["state"], second["attempts"]) == ("DeadLettered", 3)
+
+
+def test_a_task_that_has_used_up_its_quantum_of_cpu_yields_to_others_while_it_runs(shared: House, name: str) -> None:
+    apply(shared, name, scheduling={"type": "MultiLevelFeedback", "quanta": ["100ms", "1h"], "demotion": "CPUWeight"})
+    busy, idle = shared.submit(name, ["sh", "-c", "while :; do :; done"]), shared.submit(name, ["sleep", "1000"])
+    pids = [eventually(lambda id_=id_: shared.task(id_).get("pid")) for id_ in (busy, idle)]
+    assert eventually(lambda: os.getpriority(os.PRIO_PROCESS, pids[0])) == 19
+    assert os.getpriority(os.PRIO_PROCESS, pids[1]) == 0
+    done(shared, "cancel", "--pool", name, "--state", "Running")

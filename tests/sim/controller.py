@@ -77,6 +77,12 @@ class SimulatedHost:
     def remove_files(self, files: Sequence[str]) -> list[str]:
         return []
 
+    def cpu_ms(self, pid: int) -> int | None:
+        return None
+
+    def renice(self, pid: int, nice: int) -> None:
+        """Nothing competes here."""
+
     def remove_output(self, names: Sequence[str]) -> None:
         """There are none."""
 
