@@ -34,7 +34,9 @@ class SourceStatus(Model):
     last_applied_at: Moment | None = None
     error: str = Field(default="", description="Why the last attempt was not applied; empty when it was.")
     refused: bool = Field(default=False, description="Whether `source sync --confirm` would apply it.")
-    identity: str = Field(default="", description="Device and inode of the directory whose content is in force.")
+    identity: str = Field(
+        default="", description="Device and inode of the directory whose content is in force; `gone`: it went since."
+    )
 
 
 class Source(Object):

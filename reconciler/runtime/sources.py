@@ -29,7 +29,7 @@ from reconciler.loading.variant import Tree, Wanted
 from reconciler.resources.event import event
 from reconciler.resources.meta import Metadata
 from reconciler.resources.source import Source, SourceSpec, SourceStatus, source_name
-from reconciler.runtime.watching import identity, watch
+from reconciler.runtime.watching import GONE, identity, watch
 from reconciler.store.base import Store
 
 T = TypeVar("T")
@@ -300,6 +300,8 @@ class DirectorySource:
         if news:
             self._store.add_event(event(self.resource.key, reason, message, now, warning=True))
         failed = {"last_attempted": digest, "last_attempted_at": now, "error": message, "refused": refused}
+        if before.identity and not identity(self.root):
+            failed["identity"] = GONE  # what is made here next is another directory, though it may get the same inode
         self._say(before.changed(**failed))
         return news
 

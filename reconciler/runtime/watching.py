@@ -23,6 +23,8 @@ ARMED_S = 0.5
 """What changed before the watch stood, and was being written then, is looked at after this."""
 AGAIN_S = 30.0
 _MASK = inotify.CLOSE_WRITE | inotify.ATTRIB | inotify.MOVED | inotify.CREATE | inotify.DELETE | inotify.SELF
+GONE = "gone"
+"""In place of an identity: the directory was seen to be missing."""
 _SKIPPED = ".git"
 """It changes with every command of git, and holds nothing that is read."""
 
