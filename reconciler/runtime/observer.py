@@ -60,6 +60,8 @@ class Observer:
         self._now_ms = 0
         self._wall_ahead_ms = 0
         self._touched: set[str] = set()
+        self._left_nothing: set[str] = set()
+        """Instances of which these same messages say that they have ended alone: their end is one change, not two."""
 
     @property
     def settled(self) -> bool:
@@ -72,6 +74,9 @@ class Observer:
         rescan = False
         children: list[Any] | None = None
         over = {row[2] for message in messages if message[0] == "exited" for row in message[1]}
+        self._left_nothing = {
+            row[1] for message in messages if message[0] == "emptied" for row in message[1] if not row[2]
+        }
         for message in messages:
             match message[0]:
                 case "exited":
@@ -194,11 +199,12 @@ class Observer:
             step, errno, _ = exit_["failed"]
             why = self._why_no_start(worker.spec.pool, status.template_hash, exit_["failed"])
             last = last.changed(message=why, step=step, errno=errno or None)
-        nothing_lives = "failed" in exit_ or exit_.get("unknown") == "reboot"
+        nothing_lives = "failed" in exit_ or exit_.get("unknown") == "reboot" or instance in self._left_nothing
         changes: dict[str, Any] = {
             "process": Process.NONE if nothing_lives else Process.EMPTYING,
             "pid": None if nothing_lives else status.pid,
             "ready": False,
+            "stuck": status.stuck and not nothing_lives,
             "last_exit": last,
             "previous_instance": instance,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from reconciler.backends.local import LocalHost
 from reconciler.clock import SystemClock
-from reconciler.controllers.base import Mode
+from reconciler.controllers.base import Mode, Plan, World
 from reconciler.launcher.protocol import Message
-from reconciler.resources.meta import Metadata
+from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec
-from reconciler.runtime.loop import Loop
+from reconciler.resources.worker import Process, Worker
+from reconciler.runtime.loop import CONTROLLERS, Loop
 from reconciler.store.memory import MemoryStore
 
 
@@ -83,3 +85,49 @@ def test_what_is_written_while_planning_waits_is_durable_at_once(place: tuple[Lo
     assert loop.ready
     turn(loop)
     assert heard == ["done"] and not loop.store.staged
+
+
+def _started(loop: Loop, wire: Wire) -> str:
+    """The instance of web-0, up; of what was said on the wire nothing is left."""
+    loop.release()
+    turn(loop)
+    (instance,) = (row[1] for message in wire.sent if message[0] == "spawn" for row in message[1])
+    loop.receive([["started", [["worker/web-0", instance, 4711, 1, None]]]])
+    turn(loop)
+    wire.sent.clear()
+    return str(instance)
+
+
+@pytest.mark.parametrize("escaped", [0, 2])
+def test_the_turn_that_hears_of_an_end_asks_for_the_next_start(place: tuple[Loop, Wire], escaped: int) -> None:
+    loop, wire = place
+    instance = _started(loop, wire)
+    seen: list[Process] = []
+    loop.store.on_change(lambda old, new: seen.append(new.status.process) if isinstance(new, Worker) else None)
+    ended = [1, "worker/web-0", instance, {"pid": 4711, "signal": 9, "at_ms": 2, "started_ms": 1}]
+    loop.receive([["exited", [ended]], ["emptied", [["worker/web-0", instance, escaped]]]])
+    loop.turn()
+    assert [row[1] != instance for message in wire.sent if message[0] == "spawn" for row in message[1]] == [True]
+    assert (Process.EMPTYING in seen) == bool(escaped), "an end that leaves nothing is one change"
+    reasons = [event.reason for event in loop.store.events("worker/web-0")]
+    assert "KilledExternally" in reasons and ("EscapedChildren" in reasons) == bool(escaped)
+
+
+def test_a_start_does_not_wait_for_the_look_at_a_whole_pool(
+    place: tuple[Loop, Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, wire = place
+    instance = _started(loop, wire)
+    asked_before: list[bool] = []
+    plan = CONTROLLERS["Pool"]
+
+    def watched(key: Key, world: World, now: datetime) -> Plan:
+        asked_before.append("spawn" in wire.words())
+        return plan(key, world, now)
+
+    monkeypatch.setitem(CONTROLLERS, "Pool", watched)
+    ended = [1, "worker/web-0", instance, {"pid": 4711, "signal": 9, "at_ms": 2, "started_ms": 1}]
+    loop.receive([["exited", [ended]], ["emptied", [["worker/web-0", instance, 0]]]])
+    loop.work.add_at(Key("Pool", "web"), datetime.min.replace(tzinfo=UTC))
+    loop.turn()
+    assert asked_before == [True]
