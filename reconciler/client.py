@@ -160,6 +160,23 @@ class Client:
         """Has all workers of a pool started anew, one after another."""
         return self._json("POST", _path("pools", pool, "restart"), body={"reason": reason})
 
+    def history(self, pool: str) -> list[dict[str, Any]]:
+        """The templates a pool has had, the newest last: what changed, when, and because of whom."""
+        found: list[dict[str, Any]] = self._json("GET", _path("pools", pool, "history"))["items"]
+        return found
+
+    def undo(
+        self, pool: str, revision: int | None = None, override: str | None = None, reason: str = ""
+    ) -> dict[str, Any]:
+        """An earlier template again: the one before, or that of a revision; `override` as of `scale`."""
+        body = {"revision": revision, "override": override, "reason": reason}
+        return self._json("POST", _path("pools", pool, "undo"), body=body)
+
+    def hold_rollout(self, pool: str, held: bool, reason: str = "") -> dict[str, Any]:
+        """Has a pool's rollout stand where it is, or go on."""
+        verb = "rollout-pause" if held else "rollout-resume"
+        return self._json("POST", _path("pools", pool, verb), body={"reason": reason})
+
     # -- tasks
 
     def submit(self, pool: str, task: dict[str, Any]) -> dict[str, Any]:

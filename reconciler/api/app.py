@@ -32,7 +32,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reconciler.api import locks, sources, tasks, used, views, why
+from reconciler.api import locks, rollouts, sources, tasks, used, views, why
 from reconciler.api.answers import ERRORS, json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.found import object_of, task_of
@@ -87,6 +87,7 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/apply", writing.apply, "POST"),
         *sources.routes(daemon, clock),
         *locks.routes(daemon, clock),
+        *rollouts.routes(daemon, clock),
         _route(f"{v1}/delete", removal.many, "POST"),
         _route(f"{v1}/shutdown", api.shutdown, "POST"),
         _route(f"{v1}/rescan", api.rescan, "POST"),

@@ -64,7 +64,7 @@ class Writing:
     async def create(self, request: Request) -> Response:
         kind = kind_of(request)
         obj, _ = await self._manifest(request, kind)
-        created = self._store.create(obj)
+        created = self._store.create(obj.changed(metadata=obj.metadata.changed(changed_by=actor_of(request))))
         self._say(request, created.key, "Created", "created over the API")
         await self._daemon.committed()
         return json_answer(views.object_(created), 201)
@@ -78,7 +78,8 @@ class Writing:
         alive(old)
         if owner(old) is not None and old.spec != wanted.spec:
             raise Refused(f"{old.key} is declared in {place(old)}", "change it there")
-        metadata = old.metadata.changed(labels=wanted.metadata.labels, annotations=wanted.metadata.annotations)
+        said = wanted.metadata
+        metadata = old.metadata.changed(labels=said.labels, annotations=said.annotations, changed_by=actor_of(request))
         updated = self._store.update(old.changed(metadata=metadata, spec=wanted.spec), expected)
         self._say(request, old.key, "Changed", "changed over the API")
         await self._daemon.committed()

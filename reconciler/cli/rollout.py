@@ -10,6 +10,7 @@ import click
 
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import pool_name
+from reconciler.cli.show import age, escape, structured, table
 from reconciler.client import Client
 from reconciler.errors import Refused
 
@@ -61,7 +62,103 @@ def _status(pool: str, state: str | None) -> int:
     failed = _failed(status)
     if failed:
         click.echo(f"  {failed}")
+    held = _held(found)
+    if held:
+        click.echo(f"  {held}")
     return 0 if updated >= wanted and ready >= wanted and not failed else 1
+
+
+@rollout_command.command("history")
+@click.argument("pool", metavar="pool/NAME")
+@click.option("-o", "form", type=click.Choice(["table", "json"]), default="table", help="json: with the values.")
+@state_option
+def _history(pool: str, form: str, state: str | None) -> None:
+    """The templates that a pool has had, the newest last.
+
+    Each with what changed, when, who declared it and where, and how many workers run it.
+    """
+    with connect(state) as client:
+        items = client.history(pool_name(pool))
+    if form == "json":
+        click.echo(structured({"items": items}, "json"))
+        return
+    lines = [
+        [
+            f"{one['revision']}{' (now)' if one['current'] else ''}",
+            one["templateHash"],
+            age(one["at"]),
+            str(len(one["workers"])),
+            escape(_cause(one["cause"])),
+            escape(_what(one)),
+        ]
+        for one in items
+    ]
+    click.echo(table(["REVISION", "TEMPLATE", "AGE", "WORKERS", "BY", "CHANGED"], lines), nl=False)
+
+
+def _cause(cause: dict[str, Any]) -> str:
+    where = f"{cause['path']}:{cause['line']}" if cause.get("path") else ""
+    commit = f"@{cause['revision'][:12]}" if where and cause.get("revision") else ""
+    return " ".join(word for word in (cause.get("actor", ""), where + commit) if word) or "-"
+
+
+def _what(one: dict[str, Any]) -> str:
+    paths = [change["path"].removeprefix("spec.") for change in one["changes"]]
+    if not paths:
+        return "the first" if one["first"] else "nothing: a restart"
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+@rollout_command.command("undo")
+@click.argument("pool", metavar="pool/NAME")
+@click.option("--to-revision", "revision", type=click.IntRange(min=1), help="Which one; else the one before.")
+@click.option(
+    "--override",
+    is_flag=False,
+    flag_value="",
+    metavar="[=DURATION]",
+    help="Although a watched source declares it: until that changes, or for 1h.",
+)
+@click.option("--reason", default="", help="Why; the event says it.")
+@state_option
+def _undo(pool: str, revision: int | None, override: str | None, reason: str, state: str | None) -> None:
+    """Brings an earlier template back, one worker after another.
+
+    It is a change of the spec: what a watched source declares is changed there, or over it with --override.
+    """
+    name = pool_name(pool)
+    with connect(state) as client:
+        client.undo(name, revision, override, reason)
+        click.echo(f"pool/{name} undone")
+
+
+@rollout_command.command("pause")
+@click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
+@click.option("--reason", default="", help="Why; conditions and events say it.")
+@state_option
+def _pause(pools: Sequence[str], reason: str, state: str | None) -> None:
+    """Has a rollout, or the next one, stand where it is until it is resumed.
+
+    What runs stays as it is and is restarted when it crashes, each with its own template.
+    """
+    _hold(pools, True, reason, state)
+
+
+@rollout_command.command("resume")
+@click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
+@click.option("--reason", default="", help="Why; the event says it.")
+@state_option
+def _resume(pools: Sequence[str], reason: str, state: str | None) -> None:
+    """Has a paused rollout go on."""
+    _hold(pools, False, reason, state)
+
+
+def _hold(pools: Sequence[str], held: bool, reason: str, state: str | None) -> None:
+    names = [pool_name(pool) for pool in pools]
+    with connect(state) as client:
+        for name in names:
+            client.hold_rollout(name, held, reason)
+            click.echo(f"pool/{name} {'paused' if held else 'resumed'}")
 
 
 def _until_done(client: Client, name: str, restart: int, deadline_s: float | None) -> int:
@@ -97,6 +194,17 @@ def _current(client: Client, name: str, status: dict[str, Any]) -> bool:
     workers = [one for one in client.find("workers")["items"] if one["spec"]["pool"] == name]
     return all(
         one["status"].get("templateHash") == status["templateHash"] and one["status"]["ready"] for one in workers
+    )
+
+
+def _held(found: dict[str, Any]) -> str:
+    """An operator's pause in words."""
+    asked = found["metadata"].get("rollout") or {}
+    if asked.get("wish") != "Paused":
+        return ""
+    why = f": {asked['reason']}" if asked.get("reason") else ""
+    return escape(
+        f"paused by {asked['actor']}{why}; it goes on with: reconciler rollout resume pool/{found['metadata']['name']}"
     )
 
 

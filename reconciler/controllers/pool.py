@@ -28,19 +28,26 @@ from reconciler.controllers.base import (
     SetStatus,
     World,
 )
+from reconciler.controllers.revisions import revisions
 from reconciler.controllers.worker import stopped_by
 from reconciler.policies import autoscale, rollout
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, Wish, set_condition
-from reconciler.resources.pool import Pool, PoolStatus, Rollout, TaskCounts, Template, revision_hash, slots_of
-from reconciler.resources.revision import Revision, RevisionSpec, revision_name
+from reconciler.resources.pool import (
+    Pool,
+    PoolStatus,
+    Rollout,
+    RolloutFailure,
+    TaskCounts,
+    Template,
+    revision_hash,
+    slots_of,
+)
+from reconciler.resources.revision import Revision
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import format_moment
 from reconciler.resources.words import are, many
 from reconciler.resources.worker import Process, Reason, State, Worker, WorkerSpec
-
-REVISIONS_KEPT = 10
-"""Revisions that no worker uses."""
 
 
 def plan(key: Key, world: World, now: datetime) -> Plan:
@@ -71,11 +78,17 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
         if worker.metadata.deleted_at is None:
             (wanted if worker.spec.ordinal < pool.spec.replicas else surplus).append(worker)
     stop = pool.metadata.stopped(now)
+    good = world.template(pool.name, pool.status.template_hash) if pool.status.template_hash else None
     if stop is None:
         step = _next_step(pool, wanted, target, now)
+    elif pool.metadata.held is not None:
+        step = rollout.Step(rollout=pool.status.rollout, look_at=stop.until)
     else:  # nothing is up that a rollout could protect
         step = rollout.Step(tuple(w.name for w in wanted if w.spec.template_hash != target), look_at=stop.until)
-    newcomers = _newcomers(pool, workers, target, step.rollout, world)
+    onto, template = target, pool.spec.template
+    if _goes_back(pool, step.rollout) and good is not None and stop is None:
+        step, onto, template = _step_back(pool, wanted, step, now), pool.status.template_hash, good
+    newcomers = _newcomers(pool, workers, target, step.rollout, good)
     # Known to be good once, a template stays so: a later crash is no reason to forget it.
     settled = pool.status.template_hash == target or (
         step.rollout is None and not newcomers and all(_serves(w, target) for w in wanted)
@@ -84,13 +97,13 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
     status = _status(pool, workers, target, step.rollout, settled, now)
     return Plan(
         (
-            *_revisions(pool, workers, target, world),
+            *revisions(pool, workers, target, world, now),
             *newcomers,
             *(
                 Delete(w.key, f"scaled down to {pool.spec.replicas}")
                 for w in sorted(surplus, key=_ordinal, reverse=True)
             ),
-            *(_replacement(pool, w, target) for w in wanted if step.replace and w.name in step.replace),
+            *(_replacement(w, onto, template) for w in wanted if step.replace and w.name in step.replace),
             *_said(pool, status, now),
         ),
         _earliest(step.look_at, _next_available_at(pool, wanted, now)),
@@ -106,11 +119,35 @@ def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime)
     if before is None and all(worker.spec.template_hash == target for worker in wanted):
         return rollout.Step()  # nearly always: a thousand workers are not described for nothing
     missing = pool.spec.replicas - len(wanted)
-    probes = pool.spec.template.probes
-    shortest_s = rollout.SHORTEST_STAY_S if probes.startup is None and probes.readiness is None else 0.0
+    asked = pool.metadata.rollout
     return rollout.next_step(
-        [_slot(worker) for worker in wanted], target, pool.spec.strategy, before, now, missing, shortest_s
+        [_slot(worker) for worker in wanted],
+        target,
+        pool.spec.strategy,
+        before,
+        now,
+        missing,
+        _shortest_s(pool),
+        held=pool.metadata.held is not None,
+        resumed_at=asked.at if asked is not None else None,
     )
+
+
+def _goes_back(pool: Pool, rolling: Rollout | None) -> bool:
+    """Whether a rollout has failed and its new workers are to have the template before."""
+    wanted = pool.spec.strategy.on_failure is RolloutFailure.ROLLBACK and pool.metadata.held is None
+    return wanted and rolling is not None and bool(rolling.failed)
+
+
+def _step_back(pool: Pool, wanted: Sequence[Worker], step: rollout.Step, now: datetime) -> rollout.Step:
+    assert step.rollout is not None, "only what has failed goes back"
+    slots = [_slot(worker) for worker in wanted]
+    return rollout.step_back(slots, step.rollout, pool.status.template_hash, pool.spec.strategy, now, _shortest_s(pool))
+
+
+def _shortest_s(pool: Pool) -> float:
+    probes = pool.spec.template.probes
+    return rollout.SHORTEST_STAY_S if probes.startup is None and probes.readiness is None else 0.0
 
 
 def _slot(worker: Worker) -> rollout.Slot:
@@ -137,18 +174,16 @@ def _serves(worker: Worker, target: str) -> bool:
 
 
 def _newcomers(
-    pool: Pool, workers: Sequence[Worker], target: str, rolling: Rollout | None, world: World
+    pool: Pool, workers: Sequence[Worker], target: str, rolling: Rollout | None, good: Template | None
 ) -> list[Create]:
-    """Workers for slots that have none; after a failed rollout with the template that was good before."""
+    """Workers for slots that have none; after a failed rollout, or in a paused one, with the template that was good before."""
     taken = {worker.spec.ordinal for worker in workers}
     missing = [ordinal for ordinal in range(pool.spec.replicas) if ordinal not in taken]
     if not missing:
         return []
     hash_, template = target, pool.spec.template
-    if rolling is not None and rolling.failed:
-        good = world.template(pool.name, pool.status.template_hash) if pool.status.template_hash else None
-        if good is not None:
-            hash_, template = pool.status.template_hash, good
+    if good is not None and (pool.metadata.held is not None or (rolling is not None and rolling.failed)):
+        hash_, template = pool.status.template_hash, good
     return [_new_worker(pool, ordinal, hash_, template) for ordinal in missing]
 
 
@@ -159,8 +194,8 @@ def _new_worker(pool: Pool, ordinal: int, hash_: str, template: Template) -> Cre
     return Create(Worker(metadata=metadata, spec=spec), free)
 
 
-def _replacement(pool: Pool, worker: Worker, target: str) -> SetSpec:
-    ports, free = _ports(pool.spec.template, worker.spec.ordinal, worker.spec.ports)
+def _replacement(worker: Worker, target: str, template: Template) -> SetSpec:
+    ports, free = _ports(template, worker.spec.ordinal, worker.spec.ports)
     return SetSpec(worker.key, worker.spec.changed(template_hash=target, ports=ports), f"template {target}", free)
 
 
@@ -178,28 +213,6 @@ def _ports(template: Template, ordinal: int, had: dict[str, int]) -> tuple[dict[
         else:
             free.append(port.name)
     return known, tuple(free)
-
-
-def _revisions(pool: Pool, workers: Sequence[Worker], target: str, world: World) -> list[Action]:
-    """A Revision for the template of today; the oldest of those that nobody uses go."""
-    known = sorted(world.owned_by(pool.key, Revision), key=lambda revision: revision.spec.number)
-    actions: list[Action] = [Remove(key) for key in _forgotten(pool, workers, target, known)]
-    if all(revision.spec.template_hash != target for revision in known):
-        number = known[-1].spec.number + 1 if known else 1
-        metadata = Metadata(name=revision_name(pool.name, target), owner=str(pool.key))
-        spec = RevisionSpec(pool=pool.name, number=number, template_hash=target, template=pool.spec.template)
-        actions.insert(0, Create(Revision(metadata=metadata, spec=spec)))
-    return actions
-
-
-def _forgotten(pool: Pool, workers: Sequence[Worker], target: str, known: Sequence[Revision]) -> list[Key]:
-    if len(known) <= REVISIONS_KEPT:
-        return []
-    used = {target, pool.status.template_hash}
-    for worker in workers:
-        used.update((worker.spec.template_hash, worker.status.template_hash))
-    unused = [revision.key for revision in known if revision.spec.template_hash not in used]
-    return unused[: max(0, len(unused) - REVISIONS_KEPT)]
 
 
 def _available_at(pool: Pool, worker: Worker) -> datetime | None:
@@ -267,7 +280,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         _next_scaling(pool, desired, status.scaled_at, world, now),
     ]
     return Plan(
-        (*_revisions(pool, (), target, world), Lane(pool.name, open_, target), *said, *_said(pool, status, now)),
+        (*revisions(pool, (), target, world, now), Lane(pool.name, open_, target), *said, *_said(pool, status, now)),
         min((at for at in wake if at is not None), default=None),
     )
 
@@ -474,6 +487,9 @@ def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
     message = f"{count.updated} of {want} workers have template {rolling.template_hash}" if rolling else ""
     if rolling is not None and rolling.failed:
         return Status.FALSE, "RolloutFailed", f"{rolling.failed}; {message}"
+    held = pool.metadata.held
+    if held is not None:
+        return Status.FALSE, "RolloutPaused", f"{paused_by(held)}; {message or 'a change of the template waits'}"
     if rolling is not None:
         return Status.TRUE, "RollingOut", message
     coming = want - count.ready - count.completed - count.failed - (count.standing_by if count.ready else 0)
@@ -537,7 +553,9 @@ def _rollout_events(pool: Pool, status: PoolStatus, now: datetime) -> list[Event
     if after is not None and (before is None or before.template_hash != after.template_hash):
         said.append(event(pool.key, "RolloutStarted", f"template {after.template_hash}, one after another", now))
     if after is not None and after.failed and (before is None or before.failed != after.failed):
-        message = f"{after.failed}; the other workers keep their template"
+        back = pool.spec.strategy.on_failure is RolloutFailure.ROLLBACK and status.template_hash
+        then = f"all go back to template {status.template_hash}" if back else "the other workers keep their template"
+        message = f"{after.failed}; {then}"
         said.append(event(pool.key, "RolloutFailed", message, now, warning=True))
     if before is not None and after is None and status.template_hash == before.template_hash:
         said.append(event(pool.key, "RolloutComplete", f"template {before.template_hash}", now))

@@ -177,6 +177,8 @@ def _stage(store: Store, decision: Decision, actor: str, now: datetime) -> None:
     if not decision.write:
         return
     (key, word), _, obj, _ = decision
+    if word in ("created", "configured"):
+        obj = obj.changed(metadata=obj.metadata.changed(changed_by=actor))
     if word == "created":
         store.create(obj)
     else:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from reconciler.loading.apply import Decision, decide, refusal
 from reconciler.resources.meta import Change, Model, Object
-from reconciler.resources.pool import Pool, revision_hash
+from reconciler.resources.pool import Pool, Template, revision_hash
 from reconciler.resources.words import are
 from reconciler.resources.worker import Worker
 from reconciler.store.base import Store
@@ -99,6 +99,8 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
             effect: Effect = "restart" if all_at_once else "rolling"
             named = tuple(worker.name for worker in replaced)
             also = f"; {scaled[1]}" if scaled is not None else ""
+            if old.metadata.held is not None:
+                also += f"; its rollout is paused: they wait for `reconciler rollout resume {new.key}`"
             return "replace", effect, named, f"{because}: {are(len(named), 'worker')} replaced, {how}{also}"
         return "update", "live", (), f"{because}: no worker runs"
     return None if scaled is None else ("update", "live", *scaled)
@@ -140,6 +142,11 @@ def _overrides(obj: Object) -> list[tuple[str, str]]:
 
 
 # Fields.
+
+
+def between_templates(old: Template, new: Template) -> list[Field]:
+    """The fields in which two templates of a pool differ."""
+    return list(_between(old, new, old.to_json(), new.to_json(), "spec.template", Change.TEMPLATE))
 
 
 def differences(old: Object, new: Object) -> Iterator[Field]:

@@ -56,11 +56,14 @@ def next_step(
     now: datetime,
     missing: int = 0,
     shortest_s: float = SHORTEST_STAY_S,
+    held: bool = False,
+    resumed_at: datetime | None = None,
 ) -> Step:
     """The next workers to replace, by name; `slots` in the order in which equals are replaced.
 
     `missing`: slots that have no worker yet. They begin with the new template, so they are the first to show whether it
-    stays up, and count as unavailable until then. `shortest_s`: 0 where probes say when it is ready.
+    stays up, and count as unavailable until then. `shortest_s`: 0 where probes say when it is ready. `held`: an operator
+    has paused it; nothing is replaced then, and its deadline runs anew from `resumed_at`.
     """
     current = before if before is not None and before.template_hash == target else None
     old = [slot for slot in slots if slot.wanted != target]
@@ -70,7 +73,7 @@ def next_step(
     arriving = [slot for slot in slots if slot.wanted == target and not _settled(slot, target, stay, now)]
     if not old and not arriving:
         return Step()
-    if current is None and all(slot.ready_since is None for slot in slots):
+    if current is None and not held and all(slot.ready_since is None for slot in slots):
         return Step(replace=tuple(slot.name for slot in old))  # nothing is up that a rollout could protect
     if current is None:
         current = Rollout(template_hash=target, began_at=format_moment(now), moved_at=format_moment(now))
@@ -81,15 +84,35 @@ def next_step(
     if broken is not None:
         return Step(rollout=current.changed(failed=f"worker/{broken.name} did not stay up: {broken.why}"))
 
+    if held:
+        return Step(rollout=current)
     replace = _replaceable(old, len(arriving) + missing, strategy.max_unavailable)
     if replace:
         current = current.changed(moved_at=format_moment(now))
-    deadline = moment(current.moved_at) + timedelta(seconds=strategy.progress_deadline_s)
+    moved_at = max(moment(current.moved_at), resumed_at or moment(current.moved_at))
+    deadline = moved_at + timedelta(seconds=strategy.progress_deadline_s)
     if now >= deadline:
         failed = f"nothing moved for {format_duration(strategy.progress_deadline_s)} (progressDeadline)"
         return Step(rollout=current.changed(failed=failed))
     settling = [slot.ready_since + stay for slot in arriving if slot.ready_since is not None and slot.running == target]
     return Step(replace, current, min([deadline, *settling]))
+
+
+def step_back(
+    slots: Sequence[Slot],
+    failed: Rollout,
+    good: str,
+    strategy: Strategy,
+    now: datetime,
+    shortest_s: float = SHORTEST_STAY_S,
+) -> Step:
+    """The next workers that go back to the template that was good before a rollout failed: those that are down first."""
+    stay = timedelta(seconds=max(strategy.min_ready_s, shortest_s))
+    new = [slot for slot in slots if slot.wanted == failed.template_hash]
+    arriving = [slot for slot in slots if slot.wanted == good and not _settled(slot, good, stay, now)]
+    settling = [slot.ready_since + stay for slot in arriving if slot.ready_since is not None and slot.running == good]
+    replace = _replaceable(new, len(arriving), strategy.max_unavailable)
+    return Step(replace, failed, min(settling, default=None) if new else None)
 
 
 def _settled(slot: Slot, target: str, stay: timedelta, now: datetime) -> bool:

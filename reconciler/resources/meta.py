@@ -151,6 +151,16 @@ class Metadata(Model):
     )
     intent: Intent | None = Field(default=None, description="What an operator has asked for by `stop` or `start`.")
 
+    rollout: Intent | None = Field(
+        default=None, description="What an operator has asked for by `rollout pause` or `rollout resume`."
+    )
+    changed_by: str = Field(default="", description="Who wrote the spec last.")
+
+    @property
+    def held(self) -> Intent | None:
+        """The pause of its rollout that an operator has asked for, while it stands."""
+        return self.rollout if self.rollout is not None and self.rollout.wish is Wish.PAUSED else None
+
     def stopped(self, now: datetime) -> Intent | None:
         """The stop that an operator has asked for, while it stands."""
         found = self.standing(now)

@@ -244,6 +244,9 @@ class RolloutFailure(StrEnum):
     """What a rollout does when its first new worker does not stay up."""
 
     PAUSE = "Pause"
+    """What runs stays: the new ones that came up, and the old ones."""
+    ROLLBACK = "Rollback"
+    """The new ones go back to the template that was good before."""
 
 
 class Strategy(Model):
@@ -258,7 +261,9 @@ class Strategy(Model):
         default=600.0, description="A rollout that has not moved for this long has failed."
     )
     on_failure: RolloutFailure = Field(
-        default=RolloutFailure.PAUSE, strict=False, description="Pause: keep what runs and say so."
+        default=RolloutFailure.PAUSE,
+        strict=False,
+        description="Pause: keep what runs and say so. Rollback: also bring the new ones back to the template before.",
     )
 
 

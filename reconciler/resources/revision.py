@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 from zlib import crc32
 
+from pydantic import Field
+
+from reconciler.resources.event import Cause
 from reconciler.resources.meta import Metadata, Model, Object
 from reconciler.resources.pool import Template
+from reconciler.resources.units import Moment
 
 
 class RevisionSpec(Model):
-    """A pool's template under its hash; never changed."""
+    """A pool's template under its hash. The highest number is that of today: one that comes back gets a new number."""
 
     pool: str
     number: int
     template_hash: str
     template: Template
+    cause: Cause = Field(default=Cause(actor=""), description="Who declared it, and where.")
+    since: Moment | None = Field(default=None, description="When it became the pool's, the last time.")
 
 
 class Revision(Object):

@@ -136,7 +136,7 @@ class Executor:
                 current = self._store.get(STORED[key.kind], key.name)
                 if current is not None:
                     log.info("change %s (%s)", key, reason)
-                    self._store.update(current.changed(spec=self._with_ports(spec, names)))
+                    self._store.update(current.changed(spec=self._with_ports(spec, names) if names else spec))
             case SetStatus(key=key, status=status):
                 self._store.set_status(key, status)
             case Spawn(key=key, instance=instance, template_hash=template_hash, status=status, reason=reason):

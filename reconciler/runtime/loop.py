@@ -342,6 +342,7 @@ class Loop:
             spec_changed = old is None or new is None or old.metadata.generation != new.metadata.generation
             deleted = new is not None and new.metadata.deleted_at is not None
             asked = old is None or new is None or old.metadata.intent != new.metadata.intent
+            asked = asked or (old is not None and new is not None and old.metadata.rollout != new.metadata.rollout)
             if not isinstance(old, Pool) or not isinstance(new, Pool) or _counts(old) != _counts(new):
                 self._wake_neighbours(changed)
             if isinstance(old, Pool) and isinstance(new, Pool):

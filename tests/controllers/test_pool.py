@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.controllers.base import Create, Delete, Lane, Mode, Plan, Remove, SetSpec, SetStatus
-from reconciler.controllers.pool import REVISIONS_KEPT, plan
+from reconciler.controllers.pool import plan
+from reconciler.controllers.revisions import REVISIONS_KEPT
 from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus, Rollout, TaskCounts, Template, template_hash
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
