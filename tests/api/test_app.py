@@ -518,3 +518,23 @@ def test_no_daemon_is_said_with_the_command_that_starts_one(tmp_path: Any) -> No
         Client(str(tmp_path / "run" / "api.sock")).status()
     assert caught.value.help == f"start it: reconciler up --state {tmp_path}"
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"command": ["a"], "payload": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'"a"',
+        b"NaN",
+    ],
+    ids=["cut off", "no text", "deep", "deep payload", "a string", "no number"],
+)
+def test_fault_T10_what_is_no_task_or_too_deep_is_refused_and_the_daemon_lives(house: Any, body: bytes) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True))
+    with house.client() as client:
+        with pytest.raises(Invalid):
+            client._request("POST", "/api/v1/pools/batch/tasks", None, body)
+        assert client.submit("batch", {"command": ["true"]})["status"]["state"] == "Pending"

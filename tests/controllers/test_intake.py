@@ -146,3 +146,11 @@ def test_a_retry_is_a_new_task_that_names_the_old_one() -> None:
 def test_what_has_succeeded_or_not_ended_is_not_retried(state: TaskState) -> None:
     with pytest.raises(Refused, match=f"task/1 is {state}"):
         again(ended_task(state), lambda: 99, 0)
+
+
+def test_fault_T10_a_payload_that_no_process_could_be_handed_is_refused_and_one_at_the_limit_is_taken() -> None:
+    with pytest.raises(Refused, match=f"more than {MAX_PAYLOAD_BYTES}"):
+        taken(submission(payload="x" * MAX_PAYLOAD_BYTES))
+    with pytest.raises(Refused, match=r"more than the .* that one variable can hold"):
+        taken(submission(payload="x" * (MAX_PAYLOAD_BYTES - 1000)))
+    assert len(taken(submission(payload="x" * 100_000)).new) == 1

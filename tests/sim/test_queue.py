@@ -151,3 +151,30 @@ def test_a_dynamic_pool_grows_with_what_waits_and_shrinks_when_nothing_does() ->
     said = [event.message for event in world.controller.store.events("pool/batch") if event.reason.startswith("Scaled")]  # type: ignore[union-attr]
     assert said[0].startswith("from 0 to 1 slots: 1") or said[0].startswith("from 0 to 1 slots: one task")
     assert any("more than 2 x 1" in words for words in said) and any("fewer than" in words for words in said)
+
+
+def test_fault_T6_the_word_of_an_older_try_changes_nothing_of_the_newer_one() -> None:
+    world = house()
+    pool(world, 1, "FIFO")
+    order = task(world, 0.1)
+    world.natures[f"task/{order.task_id}"] = deque([Nature(runs_s=0.1, code=1), Nature(runs_s=30.0)])
+    world.run_until(lambda: world.task(order).claim == 2 and world.living("task/"))
+    old = f"{world.controller.store.id}.{order.task_id}.1"  # type: ignore[union-attr]
+    late = [9_999, f"task/{order.task_id}", old, {"pid": 1, "code": 0, "at_ms": 0, "started_ms": 0}]
+    world.controller.loop.receive([["exited", [late]], ["started", [[late[1], old, 1, 0, 0]]]])  # type: ignore[union-attr]
+    world.run(5)
+    assert not world.task(order).state.ended and len(world.living("task/")) == 1
+
+
+def test_fault_T17_an_end_that_cannot_be_written_is_kept_until_it_can_and_the_task_is_not_run_again() -> None:
+    world = house()
+    pool(world, 1, "FIFO")
+    order = task(world, 2.0)
+    world.run(1)
+    world.disk.full = True
+    world.run(10)
+    assert not world.living("task/") and not world.task(order).state.ended
+    world.disk.full = False
+    assert ended(world, order) is TaskState.SUCCEEDED
+    world.converge(10)
+    assert world.task(order).attempts == 1
