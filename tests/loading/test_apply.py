@@ -114,7 +114,7 @@ def test_status_and_identity_stay_when_the_spec_changes() -> None:
     assert get(store).metadata.uid == uid
 
 
-def test_an_object_of_another_source_is_a_conflict_and_nothing_is_staged() -> None:
+def test_fault_M18_an_object_of_another_source_is_a_conflict_and_nothing_is_staged() -> None:
     store = new_store()
     words(store, pool("db", source="/other"), source="/other")
     store.commit()

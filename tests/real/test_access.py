@@ -54,7 +54,7 @@ def as_nobody(path: Path) -> str:
     return answer.decode()
 
 
-def test_nothing_listens_on_an_abstract_socket_or_on_tcp(shared: House) -> None:
+def test_fault_H14_no_token_can_leak_for_nothing_listens_on_an_abstract_socket_or_on_tcp(shared: House) -> None:
     inodes = set()
     for pid in (shared.launcher, shared.controller()):
         for fd in os.listdir(f"/proc/{pid}/fd"):

@@ -130,7 +130,7 @@ def test_the_backoff_outlives_the_controller(shared: House, name: str) -> None:
     assert starts[2].at - starts[1].at >= 1.4
 
 
-def test_a_worker_that_somebody_kills_comes_back_at_once_and_says_so(shared: House, name: str) -> None:
+def test_fault_P33_a_worker_that_somebody_kills_comes_back_at_once_and_says_so(shared: House, name: str) -> None:
     backoff = {"initial": "10m", "max": "10m"}  # which the first restart does not wait for
     shared.apply(name, worker("ledger"), restart={"backoff": backoff})
     (pid,) = shared.living(name, 1).values()

@@ -325,6 +325,20 @@ def test_a_flood_is_rotated_and_loses_no_line(shared: House, name: str) -> None:
     eventually(complete)
 
 
+def test_fault_P41_a_worker_that_kills_its_whole_group_kills_nobody_else(shared: House, name: str) -> None:
+    others = shared.launcher, shared.controller()
+    shared.apply(f"{name}-b", worker("ledger"))
+    try:
+        bystander = shared.living(f"{name}-b", 1)
+        shared.apply(name, ["sh", "-c", "sleep 1000 & kill -KILL 0"], restart={"policy": "Never"})
+        last = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"))
+        assert (last["reason"], last["signal"]) == ("KilledExternally", "SIGKILL")
+        assert (shared.launcher, shared.controller()) == others
+        assert shared.living(f"{name}-b", 1) == bystander
+    finally:
+        shared.delete(f"{name}-b")
+
+
 def test_fault_P49_L11_hundreds_of_exits_at_once_are_all_seen(shared: House, name: str) -> None:
     shared.apply(name, ["/bin/sleep", "1000"], replicas=300, restart=FAST)
     before = shared.ready(name, 300, 30)

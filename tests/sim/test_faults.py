@@ -306,3 +306,34 @@ def test_fault_T13_a_cancel_at_any_moment_leads_to_one_end(dies: str) -> None:
         world.converge(60)
         assert starts_of(world, "task/1 ") <= (2 if dies else 1)
     assert {TaskState.CANCELLED, TaskState.SUCCEEDED} <= ends
+
+
+def test_fault_P48_hundreds_of_ends_at_one_moment_make_no_storm_of_starts() -> None:
+    world = house(pids=2_000)
+    world.declare("web", workers(300, 1))
+    world.run(30)  # the host's budget of restarts is full again
+    at_s = world.timeline.now_s
+    for process in world.living("worker/"):
+        world.crash(process)
+    world.run(15)
+    starts = sorted(process.started_us / 1e6 - at_s for process in world.living("worker/"))
+    assert len(starts) == 300
+    for second in range(round(starts[-1]) + 1):
+        within = sum(second <= moment < second + 1 for moment in starts)
+        assert within <= (250 if second == 0 else 60), f"{within} starts in second {second}"
+    assert 1.5 < starts[-1] < 10
+
+
+def test_fault_P34_what_nothing_can_end_is_said_to_be_stuck_and_its_slot_stays_empty() -> None:
+    world = house()
+    world.natures["worker/web-0"] = deque([Nature(obeys_after_s=None, stuck_s=60.0)])
+    world.declare("web", workers(1, 1, grace="1s"))
+    world.run_until(lambda: world.living("worker/web-0"))
+    world.run(2)
+    world.declare("web", workers(1, 2, grace="1s"))
+    world.run_until(lambda: world.worker("web-0").status.state is State.STOP_STUCK)
+    world.run(30)
+    assert [process.instance for process in world.living("worker/web-0")] == [world.worker("web-0").status.instance]
+    assert world.worker("web-0").status.starts == 1
+    world.converge()
+    assert world.worker("web-0").status.starts == 2
