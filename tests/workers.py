@@ -333,9 +333,13 @@ def serve_socket() -> None:
         connection.close()
 
 
-def serve_health(directory: str) -> None:
-    """Serves HTTP on PORT: /NAME is 200 where DIRECTORY/SLOT.NAME exists, else 503; /hang is never answered."""
+def serve_health(directory: str, certificate: str = "") -> None:
+    """Serves HTTP on PORT: /NAME is 200 where DIRECTORY/SLOT.NAME exists, else 503; /hang is never answered.
+
+    With CERTIFICATE (and its key, in one file) over TLS, and only to who sends the header X-Probe: let me in.
+    """
     import http.server
+    import ssl
 
     signal.signal(signal.SIGTERM, lambda signo, frame: leave())
     take_slot()
@@ -345,6 +349,7 @@ def serve_health(directory: str) -> None:
             if os.path.exists(f"{directory}/{_slot()}.hang"):
                 signal.pause()
             well = os.path.exists(f"{directory}/{_slot()}.{self.path[1:]}")
+            well = well and (not certificate or self.headers["X-Probe"] == "let me in")
             self.send_response(200 if well else 503)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -355,7 +360,12 @@ def serve_health(directory: str) -> None:
             with open(f"{directory}/{_slot()}.asked", "a") as asked:
                 asked.write(f"{time.time()} {self.path}\n")
 
-    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Health).serve_forever()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Health)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()
 
 
 def say_to_manager(text: str) -> None:

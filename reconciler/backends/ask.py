@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import ssl
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 MAX_ANSWER_BYTES = 64 << 10
 """More of an answer is not read."""
@@ -41,16 +44,22 @@ async def tcp(host: str, port: int, timeout_s: float) -> Answer:
     return Answer(True, f"connected to {_at(host, port)}")
 
 
-async def http(host: str, port: int, path: str, timeout_s: float) -> Answer:
-    """GET; 200 to 399 is a success."""
-    where = f"GET http://{_at(host, port)}{path}"
+async def http(
+    host: str, port: int, path: str, timeout_s: float, tls: bool = False, headers: Sequence[tuple[str, str]] = ()
+) -> Answer:
+    """GET; 200 to 399 is a success. Over TLS whoever answers at that address is believed."""
+    where = f"GET {'https' if tls else 'http'}://{_at(host, port)}{path}"
+    fields = {"Host": _at(host, port), "User-Agent": "reconciler-probe", "Accept": "*/*"}
+    given = {name.lower() for name, _ in headers}
+    lines = [f"{name}: {text}" for name, text in fields.items() if name.lower() not in given]
+    lines += [f"{name}: {text}" for name, text in headers]
+    request = "\r\n".join((f"GET {path} HTTP/1.1", *lines, "", ""))
+    over: dict[str, Any] = {"ssl": _tls(), "ssl_shutdown_timeout": timeout_s} if tls else {}
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(host, port, limit=MAX_ANSWER_BYTES)
-            writer.write(
-                f"GET {path} HTTP/1.1\r\nHost: {_at(host, port)}\r\nUser-Agent: reconciler-probe\r\nAccept: */*\r\n\r\n".encode()
-            )
+            reader, writer = await asyncio.open_connection(host, port, limit=MAX_ANSWER_BYTES, **over)
+            writer.write(request.encode())
             head = await reader.readuntil(b"\r\n\r\n")
             status = _status(head)
             if status is not None:
@@ -62,6 +71,8 @@ async def http(host: str, port: int, path: str, timeout_s: float) -> Answer:
     except asyncio.IncompleteReadError as error:
         what = "not HTTP" if error.partial else "the connection was closed without an answer"
         return Answer(False, f"{where}: {what}")
+    except ssl.SSLError as error:
+        return Answer(False, f"{where}: no TLS: {error.reason or error}")
     except OSError as error:
         return _refused(error, host, port)
     finally:
@@ -70,6 +81,14 @@ async def http(host: str, port: int, path: str, timeout_s: float) -> Answer:
     if status is None:
         return Answer(False, f"{where}: not HTTP")
     return Answer(200 <= status < 400, f"{where}: status {status}")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _status(head: bytes) -> int | None:

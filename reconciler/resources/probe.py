@@ -83,8 +83,40 @@ def path_of(value: Any) -> str:
     raise BadValue("value", f"expected the path of a request, got {shown(value)}", help)
 
 
+def header_name_of(value: Any) -> str:
+    """The name of a header. Raises BadValue."""
+    if isinstance(value, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        return value
+    help = "write letters, digits and -, as in X-Probe"
+    raise BadValue("value", f"expected the name of a header, got {shown(value)}", help)
+
+
+def header_value_of(value: Any) -> str:
+    """What a header says. Raises BadValue."""
+    if isinstance(value, str) and re.fullmatch(r"[\t -~]*", value):
+        return value
+    help = "write text of ASCII on one line, in quotes where it looks like a number"
+    raise BadValue("value", f"expected the value of a header, got {shown(value)}", help)
+
+
+HeaderName = Annotated[str, BeforeValidator(header_name_of)]
+HeaderValue = Annotated[str, BeforeValidator(header_value_of)]
 Host = Annotated[str, BeforeValidator(host_of)]
 HttpPath = Annotated[str, BeforeValidator(path_of), WithJsonSchema({"type": "string", "pattern": "^/[!-~]*$"})]
+
+
+class Scheme(StrEnum):
+    """With or without TLS; the words of Kubernetes."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+
+
+class HttpHeader(Model):
+    """One header of a request."""
+
+    name: HeaderName = Field(max_length=256, description="As Accept.")
+    value: HeaderValue = Field(max_length=4096, description="As it is sent; who may see the manifest sees it.")
 
 
 class HttpGet(Model):
@@ -93,6 +125,14 @@ class HttpGet(Model):
     port: PortRef = Field(description="The name of one of template.ports, or a number.")
     path: HttpPath = Field(default="/", description="The path, with its query.")
     host: Host = Field(default="127.0.0.1", description="An IP address.")
+    scheme: Scheme = Field(
+        default=Scheme.HTTP,
+        strict=False,
+        description="HTTPS: over TLS; whose certificate it is is not looked at, for the address is known.",
+    )
+    http_headers: list[HttpHeader] = Field(
+        default=[], max_length=100, description="Sent too; one named Host replaces ours."
+    )
 
 
 class TcpSocket(Model):

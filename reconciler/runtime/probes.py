@@ -23,7 +23,7 @@ from reconciler.resources.event import event
 from reconciler.resources.meta import Object
 from reconciler.resources.notify import Word
 from reconciler.resources.pool import Pool
-from reconciler.resources.probe import Health, HttpGet, Kind, Notify, Probe, TcpSocket
+from reconciler.resources.probe import Health, HttpGet, Kind, Notify, Probe, Scheme, TcpSocket
 from reconciler.resources.worker import Process, Worker
 from reconciler.store.base import Store
 
@@ -256,8 +256,9 @@ class Prober:
     async def _ask(self, worker: Worker, kind: Kind, probe: Probe) -> Answer:
         before = self._clock.monotonic()
         if probe.http_get is not None:
-            port = _port(worker, probe.http_get)
-            answer = await ask.http(probe.http_get.host, port, probe.http_get.path, probe.timeout_s)
+            way, port = probe.http_get, _port(worker, probe.http_get)
+            headers = [(header.name, header.value) for header in way.http_headers]
+            answer = await ask.http(way.host, port, way.path, probe.timeout_s, way.scheme is Scheme.HTTPS, headers)
         elif probe.tcp_socket is not None:
             answer = await ask.tcp(probe.tcp_socket.host, _port(worker, probe.tcp_socket), probe.timeout_s)
         elif probe.exec is not None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +20,14 @@ from reconciler.backends.ask import Answer
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def asked(serve: Serve, timeout_s: float = 2.0) -> Answer:
+def asked(serve: Serve, timeout_s: float = 2.0, context: ssl.SSLContext | None = None, **more: Any) -> Answer:
     """What comes of asking this server."""
 
     async def run() -> Answer:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         port = server.sockets[0].getsockname()[1]
         async with server:
-            return await ask.http("127.0.0.1", port, "/healthz", timeout_s)
+            return await ask.http("127.0.0.1", port, "/healthz", timeout_s, **more)
 
     return asyncio.run(run())
 
@@ -126,3 +131,47 @@ def test_an_error_of_this_side_says_nothing_of_the_worker() -> None:
 
     answer = asyncio.run(run())
     assert answer.ok is None and "Too many open files" in answer.text
+
+
+def certificate(directory: Path) -> str:
+    """One that nobody has signed, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    path = str(directory / "certificate.pem")
+    words = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=web -keyout {path}.key -out {path}"
+    subprocess.run(words.split(), check=True, capture_output=True)
+    Path(path).write_text(Path(path).read_text() + Path(f"{path}.key").read_text())
+    return path
+
+
+def test_over_tls_whoever_answers_is_believed(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path))
+    serve = says(b"HTTP/1.1 204 X\r\n\r\n")
+    answer = asked(serve, 20.0, context, tls=True)
+    assert answer.ok and answer.text.startswith("GET https://127.0.0.1:") and answer.text.endswith("status 204")
+    plain = asked(says(b"HTTP/1.1 204 X\r\n\r\n"), 0.5, tls=True)
+    assert plain.ok is False
+
+
+def test_who_speaks_no_tls_is_told_so() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    answer = asked(serve, 20.0, tls=True)
+    assert answer.ok is False and ": no TLS: " in answer.text
+
+
+def test_headers_are_sent_as_they_are_declared_and_ours_give_way() -> None:
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    assert asked(serve, 20.0, headers=[("host", "shop.example"), ("X-A", "1"), ("X-A", "2")]).ok
+    lines = heard[0].decode().split("\r\n")
+    assert [line for line in lines if line[:2].lower() in ("ho", "x-")] == ["host: shop.example", "X-A: 1", "X-A: 2"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.backends.test_ask import certificate
 from tests.real.house import House, alive, eventually, worker
 
 QUICK = {"period": "200ms", "timeout": "150ms"}
@@ -90,6 +91,22 @@ def test_fault_P16_a_stopped_worker_is_found_by_its_liveness_probe(shared: House
     os.kill(pid, signal.SIGSTOP)
     shared.starts(f"{name}-0", 2)
     assert not alive(pid)
+
+
+def test_a_worker_is_asked_over_tls_with_the_headers_that_are_declared(
+    shared: House, name: str, health: Path, tmp_path: Path
+) -> None:
+    way: dict[str, Any] = {"port": "http", "path": "/ready", "scheme": "HTTPS"}
+    probes = {"readiness": {"httpGet": way, **QUICK, "timeout": "200ms"}}
+    pool = served(health, **probes)
+    pool["command"] = [*pool["command"], certificate(tmp_path)]
+    (health / f"{name}-0.ready").touch()
+    shared.apply(name, **pool)
+    eventually(lambda: "status 503" in shared.worker(f"{name}-0").get("message", ""), what="an answer over TLS")
+    way["httpHeaders"] = [{"name": "X-Probe", "value": "let me in"}]
+    shared.apply(name, **pool)
+    shared.ready(name, 1)
+    assert shared.worker(f"{name}-0")["restarts"] == 0
 
 
 def test_startup_gates_the_other_probes(shared: House, name: str, health: Path) -> None:
