@@ -27,6 +27,8 @@ from typing import Any
 import reconciler.unplugged  # noqa: F401  before the first model
 from reconciler import __version__
 from reconciler.api.base import LogFile
+from reconciler.backends.journal import PATH as JOURNAL_PATH
+from reconciler.backends.journal import JournalSocket
 from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
 from reconciler.controllers.base import Mode
@@ -43,12 +45,12 @@ from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.kinds import build
 from reconciler.resources.meta import Key, Status
-from reconciler.resources.pool import Pool, slots_of
+from reconciler.resources.pool import Destination, Pool, slots_of
 from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms
 from reconciler.resources.worker import Worker
 from reconciler.runtime.commands import BesideWorkers
-from reconciler.runtime.console import Console
+from reconciler.runtime.console import Console, standard_output
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.notifications import Listener
 from reconciler.runtime.operations import Operations
@@ -106,6 +108,7 @@ class Controller:
         self._converged = False
         self._ended_overrides: set[tuple[str, str, str]] = set()
         self._waited_for = ""
+        self._consoles: list[Console] = []
         self._first_list = asyncio.Event()
         self._served = asyncio.Event()
         self._heard_at = self.clock.monotonic()
@@ -147,7 +150,11 @@ class Controller:
         await self._first_list.wait()
         self._prober.look_at_all()
         self.sessions.watch_with(ProcessEnds(lambda id: self.sessions.ended(id, self.clock.now())))
-        self._console = Console(self.store, self._outputs.of)
+        journal = JournalSocket(os.environ.get("RECONCILER_JOURNAL_SOCKET", JOURNAL_PATH))
+        self._consoles = [
+            Console(self.store, self._outputs.of, Destination.STDOUT, standard_output),
+            Console(self.store, self._outputs.of, Destination.JOURNAL, journal.write),
+        ]
         self._listener.begin()
         forget_others(self.store, [source.root for source in self.sources])
         async with asyncio.TaskGroup() as group:
@@ -443,7 +450,12 @@ class Controller:
             up_s=(self.clock.now() - self._started_at).total_seconds(),
             sources=[(source.root, source.error) for source in self.sources],
             sockets=self.loop.observer.socket_failures,
-            said=[*self._rotation.problems, *self.usage.problems, *self.sessions.deadlocks()],
+            said=[
+                *(console.problem for console in self._consoles if console.problem),
+                *self._rotation.problems,
+                *self.usage.problems,
+                *self.sessions.deadlocks(),
+            ],
         )
         return problems(ground, self.store.all(Pool))
 

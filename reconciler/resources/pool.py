@@ -90,6 +90,8 @@ class Destination(StrEnum):
     FILE = "File"
     STDOUT = "Stdout"
     """A file too, and its lines on the standard output of `up`."""
+    JOURNAL = "Journal"
+    """A file too, and its lines as entries of systemd's journal."""
 
 
 class Logs(Model):
@@ -98,7 +100,8 @@ class Logs(Model):
     destination: Destination = Field(
         default=Destination.FILE,
         strict=False,
-        description="File: below the state directory. Stdout: also on that of `up`, each line with its worker's name.",
+        description="File: below the state directory. Stdout: also on that of `up`, each line with its worker's name."
+        " Journal: also in systemd's journal, with RECONCILER_POOL and RECONCILER_WORKER to select by.",
         json_schema_extra=changes(Change.TEMPLATE),
     )
     max_size_bytes: Size = Field(

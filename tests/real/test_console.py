@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import socket
+import subprocess
 import time
+
+import pytest
 
 from tests.real.house import House, eventually
 
@@ -47,3 +54,31 @@ def test_since_begins_at_the_lines_of_that_time(house: House) -> None:
     assert house.cli("logs", "worker/web-0", "--since", since).stdout == "after\n"
     assert house.cli("logs", "worker/web-0", "--since", "1h").stdout == "before\nafter\n"
     assert house.cli("logs", "worker/web-0", "--since", "1h", "--tail", "1").stdout == "after\n"
+
+
+def test_lines_for_the_journal_are_entries_and_wait_in_their_file_while_there_is_none(house: House) -> None:
+    path = house.path / "journal"
+    house.manifest("web", ["sh", "-c", SPEAKS], template={"logs": {"destination": "Journal"}})
+    house.up(env={"RECONCILER_JOURNAL_SOCKET": str(path)})
+    said = eventually(
+        lambda: [p for p in json.loads(house.cli("status", "-o", "json").stdout)["problems"] if "journal" in p]
+    )
+    assert "it stands in its file" in said[0]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(str(path))
+        journald.settimeout(30)
+        for number in range(1, 20):
+            assert b"web-0 says %d\n" % number in journald.recv(4096)
+        assert b"RECONCILER_WORKER" in journald.recv(4096)
+        eventually(lambda: "journal" not in house.cli("status").stdout)
+    assert "web-0 says 1\n" in house.cli("logs", "worker/web-0").stdout
+
+
+def test_the_journal_of_this_machine_has_the_lines(house: House) -> None:
+    if not os.path.exists("/run/systemd/journal/socket") or shutil.which("journalctl") is None:
+        pytest.skip("needs journald")
+    house.manifest("web", ["sh", "-c", SPEAKS], template={"logs": {"destination": "Journal"}})
+    house.up()
+    instance = house.worker("web-0")["instance"]
+    read = ["journalctl", "-o", "cat", "-n", "5", f"RECONCILER_INSTANCE={instance}"]
+    eventually(lambda: "web-0 says" in subprocess.run(read, capture_output=True, text=True, timeout=30).stdout)
