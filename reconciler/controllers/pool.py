@@ -116,7 +116,7 @@ def _ordinal(worker: Worker) -> int:
 
 def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime) -> rollout.Step:
     before = pool.status.rollout
-    if before is None and all(worker.spec.template_hash == target for worker in wanted):
+    if before is None and {worker.spec.template_hash for worker in wanted} <= {target}:
         return rollout.Step()  # nearly always: a thousand workers are not described for nothing
     missing = pool.spec.replicas - len(wanted)
     asked = pool.metadata.rollout
@@ -401,7 +401,7 @@ def _status(
         ("Degraded", _degraded(count, rolling)),
     ):
         conditions = set_condition(conditions, type_, status, reason, message, now)
-    left = sum(worker.status.process is not Process.NONE for worker in workers)
+    left = count.running
     if stop is not None:
         state = are(left, "worker") + " being stopped" if left else ""
         conditions = set_condition(
