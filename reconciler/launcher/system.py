@@ -390,7 +390,7 @@ def alone(pid: int) -> bool:
             return False
         with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
             return not file.read(1)
-    except (FileNotFoundError, ProcessLookupError):  # it has ended, or the kernel does not tell of children
+    except OSError:  # it has ended, or it may not be looked at, or the kernel does not tell of children
         return False
 
 
