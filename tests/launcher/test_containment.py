@@ -67,10 +67,10 @@ def _gone(trees: Trees, child: Child, own: list[int], wait_until: Any) -> int:
 def test_fault_P17_what_an_enclosed_instance_leaves_is_ended_and_its_empty_cgroup_says_the_rest(
     trees: Trees, enter: Enter, process_is_alive: Any, wait_until: Any
 ) -> None:
-    child, process = enter("echo here; read go; setsid sleep 1000 >/dev/null 2>&1 & echo $!")
+    child, process = enter("echo here; read go; setsid sh -c 'echo $$; exec sleep 1000 >/dev/null 2>&1' &")
     trees.look_at_entered(OwnChildren().read())
     assert child.enclosed
-    out, _ = process.communicate(b"go\n")
+    out, _ = process.communicate(b"go\n")  # until it has left the session and let go of the pipe
     assert _gone(trees, child, OwnChildren().read(), wait_until) == 1
     assert not process_is_alive(int(out))
 
