@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.errors import Unavailable
@@ -89,7 +89,8 @@ def render(trees: Iterable[Tree], variant: Variant, cache: Cache | None = None) 
     files: list[tuple[SourceFile, Parsed]] = []
     overlays: list[SourceFile] = []
     problems: list[Problem] = []
-    for tree in trees:
+    every = list(trees)
+    for tree in every:
         found = _sort(tree, variant.overlay)
         given, bad = values.read((*found.values, *variant.values), variant.sets)
         problems += (*found.problems, *bad)
@@ -107,7 +108,19 @@ def render(trees: Iterable[Tree], variant: Variant, cache: Cache | None = None) 
             )
         files += base
         overlays += found.patches
+    problems += values.unused(variant.sets, _texts(every))
     return Rendered(tuple(files), tuple(overlays), in_order(problems))
+
+
+def _texts(trees: Iterable[Tree]) -> Iterator[str]:
+    """What of these trees can use a value: whole templates, and the expressions of other files."""
+    for tree in trees:
+        for file in tree.files:
+            text = file.data.decode("utf-8", "replace")
+            if file.path.endswith(TEMPLATES):
+                yield text
+            else:
+                yield from re.findall(r"\$\{\{.*?\}\}", text, re.DOTALL)
 
 
 def _sort(tree: Tree, wanted: str) -> _Sorted:

@@ -117,6 +117,11 @@ _TEMPLATE = (
         "Name a kind and a metadata.name that the manifests beside overlays/ have.",
     ),
     Rule(
+        "unused-value", Layer.FILE, "a value that was given with --set is used by no manifest",
+        "It changes nothing: most often its name is misspelt. This is a warning.",
+        "Write the name as the manifests' expressions have it, or leave the option out.",
+    ),
+    Rule(
         "values", Layer.FILE, "a file of values is not a map of names",
         "The names are what expressions use: letters, digits and _.",
         "Write one map; objects belong into a file of another name than values.yaml.",

@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 from reconciler.errors import Invalid
 from reconciler.loading.document import Document
 from reconciler.loading.parse import MAX_BYTES, MAX_PROBLEMS, SourceFile, parse, resolve
-from reconciler.loading.problem import Problem, Span
+from reconciler.loading.problem import START, Problem, Span
 
 OPENING = "${{"
 RULE = "template"
+UNUSED = "unused-value"
 
 _EXPRESSION = re.compile(r"""\$\{\{((?:[^'"}]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}(?!\}))*)\}\}""", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USE = re.compile(r"(?<![\w.])([A-Za-z_]\w*)(?:\.(\w+))?")
 
 
 class Slot(NamedTuple):
@@ -101,6 +103,27 @@ def parse_set(text: str) -> tuple[list[str], Any]:
         why = problems[0].message if problems else "one value was expected"
         raise Invalid(f"--set {name}: {why}", "a value that begins with a bracket or a quote is read as YAML")
     return path, documents[0].value
+
+
+def unused(sets: Sequence[str], texts: Iterable[str]) -> list[Problem]:
+    """A warning for each --set that nothing in these texts names, such as one with a misspelt name."""
+    used: dict[str, set[str]] = {}
+    if sets:
+        for text in texts:
+            for name, rest in _USE.findall(text):
+                used.setdefault(name, set()).add(rest)
+    problems = []
+    for written in sets:
+        path, _ = parse_set(written)
+        after = used.get(path[0], set())
+        if after and (len(path) == 1 or after & {"", path[1]}):  # whole, or by the next step
+            continue
+        names = [name if not rest else f"{name}.{rest}" for name, rests in used.items() for rest in rests]
+        close = difflib.get_close_matches(".".join(path), names, 1, 0.7)
+        help = f"did you mean {close[0]}?" if close else "remove it, or write ${{ NAME }} where it belongs"
+        message = f"no manifest uses the value {'.'.join(path)}"
+        problems.append(Problem(f"--set {'.'.join(path)}", *START, UNUSED, message, help=help, severity="warning"))
+    return problems
 
 
 def find(document: Document) -> tuple[list[Slot], list[Problem]]:

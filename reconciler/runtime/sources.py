@@ -25,6 +25,7 @@ from reconciler.errors import ReconcilerError, Refused, Unavailable
 from reconciler.loading import apply as applying
 from reconciler.loading import files, guard, render, validate
 from reconciler.loading.files import Scan
+from reconciler.loading.values import UNUSED
 from reconciler.loading.variant import Tree, Wanted
 from reconciler.resources.event import event
 from reconciler.resources.meta import Metadata
@@ -247,6 +248,9 @@ class DirectorySource:
                 listed = "\n".join(map(validate.render_concise, problems))
                 log.error("%s is not valid, what runs stays as it is:\n%s", self.root, listed)
             return
+        for problem in loaded.problems:
+            if problem.rule == UNUSED:
+                log.warning("%s", validate.render_concise(problem))
         now = self._clock.now()
         try:
             decisions = applying.decide(self._store, loaded.objects, self.root, self.prune, now, self._siblings)

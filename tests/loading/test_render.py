@@ -448,3 +448,31 @@ def test_files_without_expressions_start_no_child(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("subprocess.Popen", lambda *args, **kwargs: pytest.fail("a child was started"))
 
     assert documents(web_yaml=WEB, values_yaml="a: 1") == [parse(SourceFile("w", WEB.encode())).documents[0].value]
+
+
+@pytest.mark.parametrize(
+    ("given", "help"),
+    [
+        ("web.replicas=3", None),
+        ("region=eu", None),
+        ("sizes.large=9", None),
+        ("web.replcas=3", "did you mean web.replicas?"),
+        ("regoin=eu", "did you mean region?"),
+        ("command=a", "remove it, or write ${{ NAME }} where it belongs"),
+    ],
+)
+def test_a_value_that_is_set_and_used_nowhere_is_a_warning(given: str, help: str | None) -> None:
+    text = """\
+apiVersion: reconciler/v1
+kind: Pool
+metadata: {name: web}
+spec:
+  replicas: ${{ web.replicas }}
+  template:
+    command: [serve, "--in=${{ region }}", "${{ sizes | tojson }}"]
+"""
+    values = SourceFile("m/values.yaml", b"web: {replicas: 1}\nregion: us\nsizes: {large: 1}\n")
+    found = load([Tree("m", [SourceFile("m/web.yaml", text.encode()), values])], Variant(sets=(given,)))
+    assert found.valid
+    said = [(problem.severity, problem.rule, problem.file, problem.help) for problem in found.problems]
+    assert said == ([] if help is None else [("warning", "unused-value", f"--set {given.partition('=')[0]}", help)])
