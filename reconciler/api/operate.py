@@ -18,12 +18,12 @@ from starlette.responses import Response
 from reconciler.api import views
 from reconciler.api.answers import json_answer
 from reconciler.api.base import Daemon
+from reconciler.api.found import pool_of
 from reconciler.api.ownership import alive, owner, place
 from reconciler.api.requests import actor_of, body, duration, kind_of
 from reconciler.clock import Clock
 from reconciler.errors import Invalid, NotFound, Refused
 from reconciler.resources.event import Cause, event
-from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Intent, Key, Model, Wish
 from reconciler.resources.pool import Pool
 from reconciler.resources.units import Signal, format_moment
@@ -143,9 +143,7 @@ class Operate:
         return key, running
 
     def _pool(self, name: str) -> Pool:
-        pool = self._store.get(Pool, name)
-        if pool is None:
-            raise NotFound(f"there is no pool {name!r}", f"reconciler get {STORED['Pool'].plural} lists them")
+        pool = pool_of(self._store, name)
         alive(pool)
         return pool
 

@@ -19,10 +19,11 @@ from starlette.routing import Route
 from reconciler.api import views
 from reconciler.api.answers import json_answer
 from reconciler.api.base import Daemon
+from reconciler.api.found import pool_of, task_of
 from reconciler.api.ownership import alive, owner, place
 from reconciler.api.requests import actor_of, body, duration
 from reconciler.clock import Clock
-from reconciler.errors import Invalid, NotFound, QueueFull, Refused
+from reconciler.errors import Invalid, QueueFull, Refused
 from reconciler.resources.event import Cause, event
 from reconciler.resources.meta import Intent, Key, Model, Wish
 from reconciler.resources.pool import Pool
@@ -66,9 +67,7 @@ class _Verbs:
 
     async def retry(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if not name.isascii() or not name.isdigit() or len(name) > 18:
-            raise NotFound(f"there is no task {name!r}", "a task's name is its number, such as task/17")
-        new = self._daemon.retry(int(name))
+        new = self._daemon.retry(task_of(self._daemon, name).id)
         self._say(request, Key("Task", str(new.id)), "Retried", f"task/{name} is tried once more, as task/{new.id}")
         await self._daemon.committed()
         found = self._daemon.live_task(new.id) or self._store.tasks.get(new.id) or new
@@ -141,9 +140,7 @@ class _Verbs:
         return json_answer(views.object_(updated))
 
     def _pool(self, name: str) -> Pool:
-        pool = self._store.get(Pool, name)
-        if pool is None:
-            raise NotFound(f"there is no pool {name!r}", "reconciler get pools lists them")
+        pool = pool_of(self._store, name)
         alive(pool)
         if pool.spec.tasks is None:
             raise Refused(f"{pool.key} runs no tasks", f"reconciler stop {pool.key} stops its workers")

@@ -148,6 +148,14 @@ def pool_name(text: str) -> str:
     return name
 
 
+def task_id(text: str) -> str:
+    """`17` of task/17, or of 17."""
+    kind, _, id_ = text.rpartition("/")
+    if kind and plural(kind) != "tasks":
+        raise click.UsageError(f"{text!r} is no task: write task/ID")
+    return id_
+
+
 def _chosen(what: Sequence[str]) -> list[tuple[str, str | None]]:
     """KIND and KIND/NAME as they stand; KIND NAME... is the same as KIND/NAME..."""
     if len(what) > 1 and not any("/" in word for word in what) and plural(what[1]) is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from reconciler.cli.connection import connect, seconds, state_option
-from reconciler.cli.objects import plural, pool_name, split_state
+from reconciler.cli.objects import pool_name, split_state, task_id
 from reconciler.resources.words import many
 
 _pools = click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
@@ -45,9 +45,7 @@ def retry_command(what: Sequence[str], pool: str | None, states: Sequence[str]) 
             click.echo(f"{many(count, 'task')} retried")
             return
         for text in what:
-            kind, _, id_ = text.rpartition("/")
-            if kind and plural(kind) != "tasks":
-                raise click.UsageError(f"{text!r} is no task: write task/ID")
+            id_ = task_id(text)
             click.echo(f"task/{client.retry(id_)['metadata']['name']}")
 
 

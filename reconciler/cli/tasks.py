@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import click
 
 from reconciler.cli.connection import connect, seconds, state_option
-from reconciler.cli.objects import plural, pool_name, split_state
+from reconciler.cli.objects import pool_name, split_state, task_id
 from reconciler.cli.show import Output
 from reconciler.cli.waiting import EXIT_OWN_FAILURE, task_code
 from reconciler.client import Client
@@ -167,9 +167,7 @@ def cancel_command(what: Sequence[str], pool: str | None, states: Sequence[str])
             click.echo(f"{many(count, 'task')} cancelled")
             return
         for text in what:
-            kind, _, id_ = text.rpartition("/")
-            if kind and plural(kind) != "tasks":
-                raise click.UsageError(f"{text!r} is no task: write task/ID")
+            id_ = task_id(text)
             task = client.cancel(id_)
             state = task["status"]["state"]
             live = state in ("Pending", "Delayed", "Running", "Retrying")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -277,12 +277,17 @@ def _apply(house: House, names: list[str], options: dict[str, str]) -> None:
         }
     )
     house.hashes[template_hash(spec.template)] = word
+    _declare(house, Pool, names, spec)
+
+
+def _declare(house: House, model: Any, names: list[str], spec: Any) -> None:
+    """Each as it is declared now, whether it was there or not."""
     for name in names:
-        pool = house.store.get(Pool, name)
-        if pool is None:
-            house.store.create(Pool(metadata=Metadata(name=name), spec=spec))
+        there = house.store.get(model, name)
+        if there is None:
+            house.store.create(model(metadata=Metadata(name=name), spec=spec))
         else:
-            house.store.update(pool.changed(spec=spec))
+            house.store.update(there.changed(spec=spec))
     house.settle()
 
 
@@ -298,13 +303,7 @@ def _policy(house: House, names: list[str], options: dict[str, str]) -> None:
     spec = RestartPolicySpec.model_validate(
         {"policy": options["policy"], "backoff": {"jitter": 0}, "rules": rules},
     )
-    for name in names:
-        policy = house.store.get(RestartPolicy, name)
-        if policy is None:
-            house.store.create(RestartPolicy(metadata=Metadata(name=name), spec=spec))
-        else:
-            house.store.update(policy.changed(spec=spec))
-    house.settle()
+    _declare(house, RestartPolicy, names, spec)
 
 
 def _delete(house: House, names: list[str], options: dict[str, str]) -> None:
