@@ -45,7 +45,7 @@ from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.kinds import build
 from reconciler.resources.meta import Key, Status
-from reconciler.resources.pool import Destination, Pool, slots_of
+from reconciler.resources.pool import Destination, Pool
 from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms
 from reconciler.resources.worker import Worker
@@ -141,6 +141,7 @@ class Controller:
         self._outputs = Outputs(state / "logs", self.store, self.loop.queues, self._rotation.index)
         self._prober = Prober(self.store, self.clock, beside, self.loop.wake, self._outputs.said_ready)
         self.usage = Sampler(self._running, self.clock, sample_every_s)
+        self.loop.world.gauges = self.usage
         notified = socket.socket(fileno=int(os.environ["RECONCILER_NOTIFY_FD"]))
         self._listener = Listener(notified, self.store, self.clock, self._prober.notified)
 
@@ -418,7 +419,7 @@ class Controller:
         for pool in self.store.all(Pool):
             ready = next((c for c in pool.status.conditions if c.type == "Ready"), None)
             pools[pool.name] = {
-                "replicas": pool.spec.replicas if pool.spec.autoscale is None else slots_of(pool),
+                "replicas": pool.replicas,
                 "readyReplicas": pool.status.ready_replicas,
                 "ready": ready is not None and ready.status is Status.TRUE,
             }

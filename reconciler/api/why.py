@@ -111,7 +111,7 @@ def _held(pool: Pool | None, now: datetime) -> Answer | None:
         return {"what": what} if intent.until is None else {"what": what, "at": format_moment(intent.until)}
     if pool.metadata.deleted_at is not None:
         return {"what": f"{pool.key} is being deleted"}
-    return None if pool.spec.replicas else {"what": f"{pool.key} has no slots: replicas is 0"}
+    return None if pool.spec.most else {"what": f"{pool.key} has no slots: replicas is 0"}
 
 
 def _worker(worker: Worker, store: Store, now: datetime) -> Answer:

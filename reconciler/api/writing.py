@@ -35,10 +35,11 @@ from reconciler.loading.apply import BY_HAND, apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.problem import has_errors, in_order
 from reconciler.loading.validate import load
+from reconciler.resources.autoscale import MAX_REPLICAS
 from reconciler.resources.event import Cause, event
 from reconciler.resources.kinds import WRITABLE
 from reconciler.resources.meta import Key, Model, Object
-from reconciler.resources.pool import MAX_REPLICAS, Pool
+from reconciler.resources.pool import Pool
 from reconciler.resources.units import format_moment, from_ms, to_ms
 
 

@@ -56,7 +56,7 @@ def _status(pool: str, state: str | None) -> int:
     name = pool_name(pool)
     with connect(state) as client:
         found = client.get("pools", name)
-    status, wanted = found["status"], found["spec"]["replicas"]
+    status, wanted = found["status"], found["spec"].get("replicas", found["status"]["desiredReplicas"])
     updated, ready = status["updatedReplicas"], status["readyReplicas"]
     click.echo(f"pool/{name}: {updated} of {wanted} workers are as declared, {ready} ready")
     failed = _failed(status)
@@ -171,7 +171,9 @@ def _until_done(client: Client, name: str, restart: int, deadline_s: float | Non
             click.echo(f"error: pool/{name}: {failed}", err=True)
             return 1
         # a rollout that is over is in no status: it has begun when the count is known to all workers
-        over = status.get("rollout") is None and status["updatedReplicas"] >= found["spec"]["replicas"]
+        over = status.get("rollout") is None and status["updatedReplicas"] >= found["spec"].get(
+            "replicas", found["status"]["desiredReplicas"]
+        )
         if status.get("restartsAsked", 0) >= restart and over and _current(client, name, status):
             return 0
         if deadline_s is not None and time.monotonic() >= deadline_s:

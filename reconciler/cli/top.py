@@ -163,7 +163,7 @@ def _pool(pool: dict[str, Any]) -> list[str]:
     tasks = status.get("tasks") or {}
     return [
         pool["metadata"]["name"],
-        f"{status.get('readyReplicas', 0)}/{status.get('desiredReplicas', pool['spec']['replicas'])}",
+        f"{status.get('readyReplicas', 0)}/{status.get('desiredReplicas', pool['spec'].get('replicas', 0))}",
         str(tasks["running"]) if "running" in tasks else "-",
         *_used(status),
     ]

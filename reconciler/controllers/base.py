@@ -143,6 +143,13 @@ class World(Protocol):
         """The pool's tasks."""
         ...
 
+    def cpu_percent(self, pool: str | None = None) -> float | None:
+        """What all processes of a pool use of one core, in percent; of the host, without a pool, of all its cores.
+
+        None: it is not known.
+        """
+        ...
+
     def locks(self) -> Sequence[Lock]:
         """All of them."""
         ...

@@ -36,14 +36,14 @@ def _missing(dependency: Dependency, world: World, now: datetime) -> str:
     if pool.spec.tasks is not None:
         return ""  # its slots are open as soon as it is declared
     workers = world.owned_by(pool.key, Worker)
-    enough = len(workers) >= pool.spec.replicas and all(_is(dependency.condition, pool, one, now) for one in workers)
+    enough = len(workers) >= pool.replicas and all(_is(dependency.condition, pool, one, now) for one in workers)
     return "" if enough else f"{pool.key} to be {dependency.condition}"
 
 
 def _is(condition: DependencyCondition, pool: Pool, worker: Worker, now: datetime) -> bool:
     """A worker that is surplus or has done its work keeps nobody waiting."""
     status = worker.status
-    if worker.spec.ordinal >= pool.spec.replicas or status.state is State.COMPLETED:
+    if worker.spec.ordinal >= pool.replicas or status.state is State.COMPLETED:
         return True
     if condition is DependencyCondition.STARTED:
         return status.process is Process.UP

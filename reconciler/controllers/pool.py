@@ -29,8 +29,9 @@ from reconciler.controllers.base import (
     World,
 )
 from reconciler.controllers.revisions import revisions
+from reconciler.controllers.scaling import scaled
 from reconciler.controllers.worker import stopped_by
-from reconciler.policies import autoscale, rollout
+from reconciler.policies import rollout
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Condition, Intent, Key, Metadata, Status, Wish, set_condition
 from reconciler.resources.pool import (
@@ -41,7 +42,6 @@ from reconciler.resources.pool import (
     TaskCounts,
     Template,
     revision_hash,
-    slots_of,
 )
 from reconciler.resources.revision import Revision
 from reconciler.resources.task import TaskState
@@ -58,9 +58,9 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     workers = world.owned_by(key, Worker)
     if pool.metadata.deleted_at is not None:
         return _leave(pool, workers, world, now)
-    if pool.spec.tasks is not None:
-        return _slots(pool, workers, world, now)
-    return _workers(pool, workers, world, now)
+    pool, actions, look_at = scaled(pool, world, now)
+    plan = _slots(pool, workers, world, now) if pool.spec.tasks is not None else _workers(pool, workers, world, now)
+    return Plan((*actions, *plan.actions), _earliest(look_at, plan.requeue_at))
 
 
 # Workers.
@@ -76,7 +76,7 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
     surplus: list[Worker] = []
     for worker in workers:
         if worker.metadata.deleted_at is None:
-            (wanted if worker.spec.ordinal < pool.spec.replicas else surplus).append(worker)
+            (wanted if worker.spec.ordinal < pool.replicas else surplus).append(worker)
     stop = pool.metadata.stopped(now)
     good = world.template(pool.name, pool.status.template_hash) if pool.status.template_hash else None
     if stop is None:
@@ -99,10 +99,7 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
         (
             *revisions(pool, workers, target, world, now),
             *newcomers,
-            *(
-                Delete(w.key, f"scaled down to {pool.spec.replicas}")
-                for w in sorted(surplus, key=_ordinal, reverse=True)
-            ),
+            *(Delete(w.key, f"scaled down to {pool.replicas}") for w in sorted(surplus, key=_ordinal, reverse=True)),
             *(_replacement(w, onto, template) for w in wanted if step.replace and w.name in step.replace),
             *_said(pool, status, now),
         ),
@@ -118,7 +115,7 @@ def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime)
     before = pool.status.rollout
     if before is None and {worker.spec.template_hash for worker in wanted} <= {target}:
         return rollout.Step()  # nearly always: a thousand workers are not described for nothing
-    missing = pool.spec.replicas - len(wanted)
+    missing = pool.replicas - len(wanted)
     asked = pool.metadata.rollout
     return rollout.next_step(
         [_slot(worker) for worker in wanted],
@@ -178,7 +175,7 @@ def _newcomers(
 ) -> list[Create]:
     """Workers for slots that have none; after a failed rollout, or in a paused one, with the template that was good before."""
     taken = {worker.spec.ordinal for worker in workers}
-    missing = [ordinal for ordinal in range(pool.spec.replicas) if ordinal not in taken]
+    missing = [ordinal for ordinal in range(pool.replicas) if ordinal not in taken]
     if not missing:
         return []
     hash_, template = target, pool.spec.template
@@ -242,8 +239,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     stop, standing = pool.metadata.stopped(now), pool.metadata.standing(now)
     paused = standing is not None and standing.wish is Wish.PAUSED
     # what waits in the launcher must not begin now
-    scaled = None if stop is not None or paused else _autoscaled(pool, world, now)
-    desired = scaled.slots if scaled is not None else slots_of(pool)
+    desired = pool.replicas
     open_ = desired if world.mode is Mode.RUNNING and stop is None and not paused else 0
     ready = (Status.TRUE, "SlotsOpen", many(open_, "slot")) if open_ else (Status.FALSE, "NoSlots", "no slot is open")
     if not desired and pool.spec.autoscale is not None:
@@ -262,7 +258,6 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     status = pool.status.changed(
         observed_generation=pool.metadata.generation,
         desired_replicas=desired,
-        scaled_at=now if scaled is not None and scaled.waits else pool.status.scaled_at,
         replicas=open_,
         running_replicas=open_,
         ready_replicas=open_,
@@ -274,46 +269,10 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         conditions=conditions,
         tasks=_task_counts(world.queue(pool.name).counts),
     )
-    said = [] if scaled is None else [_scaled(pool, scaled, now)]
-    wake = [
-        standing.until if standing is not None else None,
-        _next_scaling(pool, desired, status.scaled_at, world, now),
-    ]
     return Plan(
-        (*revisions(pool, (), target, world, now), Lane(pool.name, open_, target), *said, *_said(pool, status, now)),
-        min((at for at in wake if at is not None), default=None),
+        (*revisions(pool, (), target, world, now), Lane(pool.name, open_, target), *_said(pool, status, now)),
+        standing.until if standing is not None else None,
     )
-
-
-def _autoscaled(pool: Pool, world: World, now: datetime) -> autoscale.Step | None:
-    """The step that the autoscaler takes now."""
-    bounds = pool.spec.autoscale
-    if bounds is None or world.mode is not Mode.RUNNING:
-        return None
-    current, queue = pool.status.desired_replicas, world.queue(pool.name)
-    wait = autoscale.not_before(pool.status.scaled_at, current, bounds.min, bounds.max)
-    if wait is not None and now < wait:
-        return None
-    running = queue.counts.get(TaskState.RUNNING, 0)
-    return autoscale.step(current, queue.backlog, running, bounds.min, bounds.max)
-
-
-def _next_scaling(pool: Pool, current: int, at: datetime | None, world: World, now: datetime) -> datetime | None:
-    """When the next step may be taken, if one were taken now."""
-    bounds = pool.spec.autoscale
-    if bounds is None or at is None:
-        return None
-    queue = world.queue(pool.name)
-    running = queue.counts.get(TaskState.RUNNING, 0)
-    wait = autoscale.not_before(at, current, bounds.min, bounds.max)
-    wanted = autoscale.step(current, queue.backlog, running, bounds.min, bounds.max)
-    return wait if wait is not None and wanted is not None and wait > now else None
-
-
-def _scaled(pool: Pool, scaled: autoscale.Step, now: datetime) -> Record:
-    before = pool.status.desired_replicas
-    word = "ScaledUp" if scaled.slots > before else "ScaledDown"
-    return Record(event(pool.key, word, f"from {before} to {scaled.slots} slots: {scaled.why}", now))
 
 
 def paused_by(standing: Intent) -> str:
@@ -410,7 +369,7 @@ def _status(
     conditions = _stopped(conditions, stop, left, now)
     return pool.status.changed(
         observed_generation=pool.metadata.generation,
-        desired_replicas=pool.spec.replicas,
+        desired_replicas=pool.replicas,
         replicas=count.total,
         running_replicas=count.running,
         ready_replicas=count.ready,
@@ -469,7 +428,7 @@ _Word = tuple[Status, str, str]
 
 
 def _ready(pool: Pool, count: _Count, stop: Intent | None) -> _Word:
-    want = pool.spec.replicas
+    want = pool.replicas
     if stop is not None:
         return Status.FALSE, "Stopped", stopped_by(stop)
     message = f"{count.ready} of {want} workers are ready"
@@ -483,7 +442,7 @@ def _ready(pool: Pool, count: _Count, stop: Intent | None) -> _Word:
 
 
 def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
-    want = pool.spec.replicas
+    want = pool.replicas
     message = f"{count.updated} of {want} workers have template {rolling.template_hash}" if rolling else ""
     if rolling is not None and rolling.failed:
         return Status.FALSE, "RolloutFailed", f"{rolling.failed}; {message}"

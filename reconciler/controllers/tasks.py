@@ -36,7 +36,7 @@ from reconciler.controllers.base import (
 from reconciler.policies import backoff, fault, restart
 from reconciler.resources.event import Event, event
 from reconciler.resources.meta import Key, Wish
-from reconciler.resources.pool import Pool, Retry, RetryAction, Stop, slots_of
+from reconciler.resources.pool import Pool, Retry, RetryAction, Stop
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms, to_ms
 from reconciler.resources.worker import Reason
@@ -111,12 +111,12 @@ def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Actio
 
 
 def _room(pool: Pool | None, queue: Queue, now: datetime) -> int:
-    if pool is None or pool.spec.tasks is None or pool.metadata.deleted_at is not None or not slots_of(pool):
+    if pool is None or pool.spec.tasks is None or pool.metadata.deleted_at is not None or not pool.replicas:
         return 0
     standing = pool.metadata.standing(now)
     if standing is not None and standing.wish in (Wish.STOPPED, Wish.PAUSED):
         return 0
-    return slots_of(pool) + max(AHEAD, queue.ended_since(to_ms(now) - AHEAD_MS)) - queue.claimed + queue.recalling
+    return pool.replicas + max(AHEAD, queue.ended_since(to_ms(now) - AHEAD_MS)) - queue.claimed + queue.recalling
 
 
 class EndedTry(NamedTuple):

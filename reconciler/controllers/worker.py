@@ -86,7 +86,7 @@ def _unwanted(worker: Worker, pool: Pool | None, mode: Mode, now: datetime) -> s
     if pool is None or pool.metadata.deleted_at is not None:
         return f"pool/{worker.spec.pool} deleted"
     if worker.metadata.deleted_at is not None:
-        return "scaled down" if worker.spec.ordinal >= pool.spec.replicas else "deleted"
+        return "scaled down" if worker.spec.ordinal >= pool.replicas else "deleted"
     if mode is not Mode.RUNNING:
         return "shutdown"
     stop = pool.metadata.stopped(now)

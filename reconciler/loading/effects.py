@@ -83,8 +83,9 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
     if (old.spec.tasks is None) != (new.spec.tasks is None):
         what = "the pool runs tasks now" if new.spec.tasks is not None else "the pool runs workers now"
         return "replace", "restart", names[::-1] or _missing(new, 0), what
-    target = revision_hash(new.changed(status=old.status))
-    kept = [worker for worker in workers if worker.spec.ordinal < new.spec.replicas]
+    new = new.changed(status=old.status)
+    target = revision_hash(new)
+    kept = [worker for worker in workers if worker.spec.ordinal < new.replicas]
     scaled = _scaled(old, new, workers)
     if target != revision_hash(old):
         because = _paths([field for field in fields if field.change is Change.TEMPLATE])
@@ -108,7 +109,7 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
 
 def _scaled(old: Pool, new: Pool, workers: Sequence[Worker]) -> tuple[tuple[str, ...], str] | None:
     """The workers that another number of replicas starts or stops, and words for it."""
-    before, after = old.spec.replicas, new.spec.replicas
+    before, after = old.replicas, new.replicas
     if before == after:
         return None
     said = f"spec.replicas from {before} to {after}"
@@ -124,7 +125,7 @@ def _scaled(old: Pool, new: Pool, workers: Sequence[Worker]) -> tuple[tuple[str,
 def _missing(obj: Object, first: int) -> tuple[str, ...]:
     if not isinstance(obj, Pool) or obj.spec.tasks is not None:
         return ()
-    return tuple(f"{obj.name}-{ordinal}" for ordinal in range(first, obj.spec.replicas))
+    return tuple(f"{obj.name}-{ordinal}" for ordinal in range(first, obj.replicas))
 
 
 def _paths(fields: Sequence[Field]) -> str:

@@ -40,7 +40,7 @@ def deserves_second_look(old: Object | None, new: Object) -> bool:
     """Whether a change takes away so much that its file is read once more before it counts."""
     if not isinstance(old, Pool) or not isinstance(new, Pool):
         return False
-    return 2 * new.spec.replicas < old.spec.replicas
+    return 2 * new.changed(status=old.status).replicas < old.replicas
 
 
 def retry_s(failures: int, for_ever: bool = False) -> float | None:

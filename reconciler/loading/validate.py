@@ -323,12 +323,12 @@ def _port_clashes(pools: Iterable[tuple[Document, Pool]]) -> list[Problem]:
 
 
 def _ranges(document: Document, pool: Pool) -> Iterable[_Range]:
-    if pool.spec.replicas == 0:
+    if pool.spec.most == 0:
         return
     for index, port in enumerate(pool.spec.template.ports):
         path = ("spec", "template", "ports", index)
         if port.base is not None:
-            yield _Range(port.base, port.base + pool.spec.replicas - 1, document, pool, (*path, "base"))
+            yield _Range(port.base, port.base + pool.spec.most - 1, document, pool, (*path, "base"))
         elif port.port is not None:
             yield _Range(port.port, port.port, document, pool, (*path, "port"))
 

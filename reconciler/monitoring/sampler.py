@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import groupby
 
 from reconciler.clock import Clock
+from reconciler.monitoring.host import HostCpu
 from reconciler.monitoring.proc import PAGE_BYTES, TICKS_PER_S, Proc
 from reconciler.monitoring.usage import History, Look, Root, Sample, sample, total
 
@@ -42,6 +43,7 @@ class Sampler:
         self._clock = clock
         self._every_s = every_s
         self._proc = Proc()
+        self._host = HostCpu(clock.monotonic)
         self._under_way: asyncio.Task[None] | None = None
         self._began_s = 0.0
         self._looked_s = float("-inf")
@@ -72,6 +74,13 @@ class Sampler:
         """The latest of this process and what belongs to it; of a pool, that of all it runs."""
         found = self._samples.get(key)
         return found[1] if found is not None and found[0] == pid else None
+
+    def cpu_percent(self, pool: str | None) -> float | None:
+        """Of one core for a pool, of all cores for the host; None: it is not known."""
+        if pool is None:
+            return self._host.percent()
+        found = self.of(f"pool/{pool}")
+        return None if found is None else found.cpu_percent
 
     def history(self, key: str, instance: str = "") -> list[Sample]:
         """Up to a hundred samples of this start, oldest first."""

@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from reconciler.resources import limits, scheduling
+from reconciler.resources import autoscale, limits, scheduling
 from reconciler.resources import lock as locks
+from reconciler.resources.autoscale import MAX_REPLICAS
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.lock import TOKEN, Lock, token_variable
 from reconciler.resources.meta import Key, Model, Object
-from reconciler.resources.pool import MAX_REPLICAS, Mode, OnChange, Pool, Template
+from reconciler.resources.pool import Mode, OnChange, Pool, Template
 from reconciler.resources.probe import WAYS, Kind, Notify, Probe
 from reconciler.resources.restart import Backoff, Match, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.scheduling import SchedulingPolicy, SchedulingPolicySpec
@@ -153,17 +154,15 @@ def _pool(pool: Pool) -> Iterator[Finding]:
 
 
 def _autoscale(pool: Pool) -> Iterator[Finding]:
-    bounds = pool.spec.autoscale
-    path: FieldPath = ("spec", "autoscale")
+    bounds, tasks = pool.spec.autoscale, pool.spec.tasks
     if bounds is None:
         return
-    if bounds.min > bounds.max:
-        yield Finding("range", path, f"min is {bounds.min}, more than max, {bounds.max}", "raise max, or lower min")
-    if pool.spec.replicas != 1:
-        yield Finding("union", path, "a pool has replicas or autoscale, not both", "remove replicas")
-    if pool.spec.tasks is None or pool.spec.tasks.mode is not Mode.PER_TASK:
-        message = "autoscale follows the tasks that wait for slots: it needs tasks: {mode: PerTask}"
-        yield Finding("value", path, message, "write replicas: N")
+    per_task = tasks is not None and tasks.mode is Mode.PER_TASK
+    for rule, field, message, help in autoscale.findings(bounds, per_task):
+        yield Finding(rule, ("spec", "autoscale", *field), message, help)
+    if "replicas" in pool.spec.model_fields_set:
+        message = "a pool has replicas or autoscale, not both"
+        yield Finding("union", ("spec", "replicas"), message, "remove replicas, or autoscale")
 
 
 def _as_written(model: Model, fields: Iterable[str]) -> str:
@@ -345,7 +344,7 @@ def _unknown(path: FieldPath, text: str, known: set[str], later: set[str]) -> It
 
 def _ports(pool: Pool) -> Iterator[Finding]:
     names: set[str] = set()
-    replicas = pool.spec.replicas
+    replicas = pool.spec.most
     for index, port in enumerate(pool.spec.template.ports):
         path = (*_TEMPLATE, "ports", index)
         if port.name in names:

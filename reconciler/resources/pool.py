@@ -11,8 +11,9 @@ import json
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from reconciler.resources.autoscale import MAX_REPLICAS, Autoscale, Wanted
 from reconciler.resources.environment import EnvFrom, EnvVar
 from reconciler.resources.limits import Resources, Rlimits, Sandbox
 from reconciler.resources.lock import LockUse
@@ -22,7 +23,6 @@ from reconciler.resources.restart import Backoff, Match, Restart, RestartBudget
 from reconciler.resources.scheduling import Scheduling
 from reconciler.resources.units import Duration, Moment, Signal, Size, Umask
 
-MAX_REPLICAS = 10_000
 _LIVE = changes(Change.LIVE)
 
 
@@ -291,20 +291,6 @@ class Dependency(Model):
     )
 
 
-class Metric(Model):
-    """What the number of slots follows."""
-
-    type: Literal["Backlog"] = Field(default="Backlog", description="Backlog: the tasks that wait and could begin.")
-
-
-class Autoscale(Model):
-    """As many slots as the tasks that wait ask for; instead of `replicas`."""
-
-    min: int = Field(default=1, ge=0, le=MAX_REPLICAS, description="Never fewer; 0: none while nothing waits.")
-    max: int = Field(ge=1, le=MAX_REPLICAS, description="Never more.")
-    metrics: list[Metric] = Field(default=[Metric()], min_length=1, max_length=1, description="What it follows.")
-
-
 class PoolSpec(Model):
     """What is wanted of a pool."""
 
@@ -312,7 +298,7 @@ class PoolSpec(Model):
         default=1, ge=0, le=MAX_REPLICAS, description="Workers, or slots for tasks.", json_schema_extra=_LIVE
     )
     autoscale: Autoscale | None = Field(
-        default=None, description="As many slots as tasks ask for; instead of replicas.", json_schema_extra=_LIVE
+        default=None, description="As many as are needed; instead of replicas.", json_schema_extra=_LIVE
     )
     template: Template = Field(
         default=Template.model_construct(), description="The process.", json_schema_extra=changes(Change.TEMPLATE)
@@ -344,6 +330,18 @@ class PoolSpec(Model):
         default=None, description="Present: the replicas are slots for tasks.", json_schema_extra=_LIVE
     )
 
+    @property
+    def most(self) -> int:
+        """The most workers or slots that it can have."""
+        return self.replicas if self.autoscale is None else self.autoscale.max
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.autoscale is not None:
+            found.pop("replicas", None)
+        return found
+
 
 class TaskCounts(Model):
     """Tasks of a pool by state."""
@@ -373,6 +371,7 @@ class PoolStatus(Model):
     observed_generation: int = 0
     desired_replicas: int = Field(default=0, description="What is wanted now: replicas, or what autoscale has chosen.")
     scaled_at: Moment | None = Field(default=None, description="When autoscale last took a step.")
+    wanted_lately: tuple[Wanted, ...] = Field(default=(), description="What CPU asked for, before fewer are taken.")
     replicas: int = 0
     running_replicas: int = Field(default=0, description="Workers that have a process, ready or not.")
     ready_replicas: int = 0
@@ -398,11 +397,11 @@ class Pool(Object):
     spec: PoolSpec
     status: PoolStatus = PoolStatus.model_construct()
 
-
-def slots_of(pool: Pool) -> int:
-    """How many slots a pool of tasks has: as declared, or as its autoscaler has decided."""
-    bounds = pool.spec.autoscale
-    return pool.spec.replicas if bounds is None else min(max(pool.status.desired_replicas, bounds.min), bounds.max)
+    @property
+    def replicas(self) -> int:
+        """How many workers or slots it has: as declared, or as its autoscaler has decided."""
+        bounds = self.spec.autoscale
+        return self.spec.replicas if bounds is None else min(max(self.status.desired_replicas, bounds.min), bounds.max)
 
 
 def template_fields(model: Model, inherited: Change = Change.TEMPLATE) -> dict[str, Any]:

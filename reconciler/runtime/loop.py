@@ -334,7 +334,7 @@ class Loop:
                 self._plan_locks(changed)
             if old is None or new is None or old.status != changed.status:
                 pool = self.store.get(Pool, owner.name)
-                replicas = pool.spec.replicas if pool is not None else 0
+                replicas = pool.replicas if pool is not None else 0
                 if pool is not None and pool.metadata.deleted_at is not None:
                     self._wake_neighbours(pool)  # what is stopped after this one looks whether it is its turn
                 self.work.add_at(owner, self._clock.now() + OWNER_DELAY + replicas * OWNER_DELAY_EACH)
@@ -346,7 +346,7 @@ class Loop:
             if not isinstance(old, Pool) or not isinstance(new, Pool) or _counts(old) != _counts(new):
                 self._wake_neighbours(changed)
             if isinstance(old, Pool) and isinstance(new, Pool):
-                asked = asked or old.status.restarts_asked != new.status.restarts_asked
+                asked = asked or old.status.restarts_asked != new.status.restarts_asked or old.replicas != new.replicas
             if not spec_changed and not deleted and not asked:
                 return
             self.world.pools_changed()

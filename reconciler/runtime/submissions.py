@@ -14,7 +14,7 @@ from reconciler.controllers.base import Mode
 from reconciler.errors import NotFound
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key
-from reconciler.resources.pool import Pool, Tasks, slots_of
+from reconciler.resources.pool import Pool, Tasks
 from reconciler.resources.scheduling import Admission
 from reconciler.resources.task import Submission
 from reconciler.resources.units import to_ms
@@ -36,7 +36,7 @@ class Submissions:
         defaults = self._admit(pool, found, len(submissions))
         tasks = self._store.tasks
         now = self._clock.now()
-        now_ms, slots = to_ms(now), slots_of(found) if found is not None else 0
+        now_ms, slots = to_ms(now), found.replicas if found is not None else 0
         admission = queue.policy.admission
         too_late = partial(queue.too_late, slots=slots, now_ms=now_ms)
         refusing = too_late if admission is Admission.REJECT else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from reconciler.controllers.base import Mode, Queue
 from reconciler.policies.budget import Grant
@@ -20,6 +20,14 @@ from reconciler.store.base import Store
 T = TypeVar("T", bound=Object)
 
 
+class Gauges(Protocol):
+    """What is measured of the machine."""
+
+    def cpu_percent(self, pool: str | None) -> float | None:
+        """Of one core for a pool, of all cores for the host; None: it is not known."""
+        ...
+
+
 class StoreWorld:
     """The store and the queues as they stand; nothing is copied, and nothing can be changed through it."""
 
@@ -28,6 +36,8 @@ class StoreWorld:
         self._queues = queues
         self._budgets = budgets
         self._sessions = sessions
+        self.gauges: Gauges | None = None
+        """What is measured; None: nothing is."""
         self.mode = Mode.RUNNING
         self._dependents: dict[str, list[str]] | None = None
         self._lockers: dict[str, list[str]] | None = None
@@ -49,6 +59,10 @@ class StoreWorld:
                     self._dependents.setdefault(dependency.name, []).append(one.name)
         names = self._dependents.get(pool, ())
         return [found for name in names if (found := self._store.get(Pool, name)) is not None]
+
+    def cpu_percent(self, pool: str | None = None) -> float | None:
+        """What a pool, or the host, uses; None: it is not known."""
+        return None if self.gauges is None else self.gauges.cpu_percent(pool)
 
     def locks(self) -> Sequence[Lock]:
         """All of them."""
