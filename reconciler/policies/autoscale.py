@@ -9,7 +9,6 @@ Halves are rounded up. Steps keep a distance; the first slot comes at once, and 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
 STEP_S = 15.0
@@ -40,13 +39,6 @@ def step(current: int, pending: int, running: int, least: int, most: int) -> Ste
         shrunk = max(current - min((current + 1) // 2, current - least), running)
         return Step(shrunk, f"{_tasks(pending)}, fewer than {current} / 2") if shrunk < current else None
     return None
-
-
-def not_before(stepped_at: datetime | None, current: int, least: int, most: int) -> datetime | None:
-    """Until when the next step has to wait; None: it need not."""
-    if stepped_at is None or current == 0 or not least <= current <= most:
-        return None
-    return stepped_at + timedelta(seconds=STEP_S)
 
 
 def _tasks(pending: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.policies.autoscale import STEP_S, not_before, step
+from reconciler.policies.autoscale import step
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -41,13 +41,6 @@ def test_from_nothing_the_first_slot_comes_as_soon_as_a_task_waits() -> None:
     assert step(0, 500, 0, 0, 64) == (1, "500 tasks wait and there is no slot", True)
     assert step(1, 0, 0, 0, 64) == (0, "0 tasks wait, fewer than 1 / 2", True)
     assert step(1, 0, 1, 0, 64) is None
-
-
-def test_steps_keep_a_distance_but_not_the_first_slot_and_not_bounds_that_were_moved() -> None:
-    assert not_before(NOW, 4, 4, 64) == NOW + timedelta(seconds=STEP_S)
-    assert (
-        not_before(NOW, 0, 0, 64) is None and not_before(NOW, 4, 8, 64) is None and not_before(None, 4, 4, 64) is None
-    )
 
 
 @given(st.integers(0, 200), st.integers(0, 10**6), st.integers(0, 200), st.integers(0, 100), st.integers(1, 200))
