@@ -29,6 +29,7 @@ from reconciler import __version__
 from reconciler.api.base import LogFile
 from reconciler.backends.journal import PATH as JOURNAL_PATH
 from reconciler.backends.journal import JournalSocket
+from reconciler.backends.launch import worker_log
 from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
 from reconciler.controllers.base import Mode
@@ -338,8 +339,11 @@ class Controller:
                     self._ended_overrides.add((pool.name, path, until))
                     self.rescan()
 
-    def _beside(self, worker: Worker, key: str, instance: str, command: Sequence[str]) -> list[protocol.Message]:
-        return self.loop.executor.beside(worker, self.loop.world, key, instance, command)
+    def _beside(
+        self, worker: Worker, key: str, instance: str, command: Sequence[str], logged: bool
+    ) -> list[protocol.Message]:
+        log = worker_log(worker.status.instance) if logged else None
+        return self.loop.executor.beside(worker, self.loop.world, key, instance, command, log)
 
     # what the API asks for
 

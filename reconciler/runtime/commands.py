@@ -43,10 +43,10 @@ class BesideWorkers:
     def __init__(
         self,
         send: Callable[[Sequence[Message]], None],
-        prepare: Callable[[Worker, str, str, Sequence[str]], list[Message]],
+        prepare: Callable[[Worker, str, str, Sequence[str], bool], list[Message]],
         clock: Clock,
     ) -> None:
-        """`prepare` makes the messages of a start of (worker, key, instance, command), or raises StartError."""
+        """`prepare` makes the messages of a start of (worker, key, instance, command, logged), or raises StartError."""
         self._send = send
         self._prepare = prepare
         self._clock = clock
@@ -56,15 +56,20 @@ class BesideWorkers:
         self._by_key: dict[str, _Run] = {}
         self._by_instance: dict[str, _Run] = {}
 
-    async def run(self, worker: Worker, kind: str, command: list[str], timeout_s: float) -> Answer:
-        """`kind`: a kind of probe, or another word for what it is for. Runs it, kills its tree at the timeout, and then waits until nothing of it is left."""
+    async def run(
+        self, worker: Worker, kind: str, command: list[str], timeout_s: float, logged: bool = False
+    ) -> Answer:
+        """Runs it, kills its tree at the timeout, and then waits until nothing of it is left.
+
+        `kind`: a kind of probe, or another word for what it is for. `logged`: what it prints goes to the worker's log.
+        """
         key = f"probe/{worker.name}/{kind}"
         while (before := self._by_key.get(key)) is not None:
             await before.gone.wait()
         self._count += 1
         run = _Run(key, f"{worker.status.instance}.{kind}.{self._life}.{self._count}")
         try:
-            messages = self._prepare(worker, key, run.instance, command)
+            messages = self._prepare(worker, key, run.instance, command, logged)
         except StartError as error:
             return Answer(None, error.message)
         self._by_key[key] = self._by_instance[run.instance] = run

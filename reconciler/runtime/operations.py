@@ -26,8 +26,10 @@ RELOAD_WITHIN_S = 60.0
 class Commands(Protocol):
     """Runs commands as their workers are run."""
 
-    def run(self, worker: Worker, kind: str, command: list[str], timeout_s: float) -> Awaitable[Answer]:
-        """Runs it, and ends it at the timeout."""
+    def run(
+        self, worker: Worker, kind: str, command: list[str], timeout_s: float, logged: bool = False
+    ) -> Awaitable[Answer]:
+        """Runs it, and ends it at the timeout; `logged`: what it prints goes to the worker's log."""
         ...
 
 
@@ -54,6 +56,9 @@ class Operations:
             return dict.fromkeys(self.signal(workers, how.signal or "SIGHUP", group=False), "")
         log.info("reload %s by %s", ", ".join(worker.name for worker in workers), how.exec.command[0])
         answers = await asyncio.gather(
-            *(self._commands.run(worker, "reload", how.exec.command, RELOAD_WITHIN_S) for worker in workers)
+            *(self._commands.run(worker, "reload", how.exec.command, RELOAD_WITHIN_S, True) for worker in workers)
         )
-        return {worker.name: "" if answer.ok else answer.text for worker, answer in zip(workers, answers, strict=True)}
+        return {
+            worker.name: "" if answer.ok else f"{answer.text}; what it printed: reconciler logs worker/{worker.name}"
+            for worker, answer in zip(workers, answers, strict=True)
+        }

@@ -146,12 +146,16 @@ def test_a_stopped_task_pool_opens_no_slot(shared: House, name: str) -> None:
 
 
 def test_a_reload_by_command_runs_as_the_worker_does_and_says_what_failed(shared: House, name: str) -> None:
-    script = "echo $RECONCILER_WORKER >> $LEDGER/$RECONCILER_POOL.reloads; test $RECONCILER_ORDINAL = 0"
+    script = "echo $RECONCILER_WORKER >> $LEDGER/$RECONCILER_POOL.reloads; test $RECONCILER_ORDINAL = 0 || ! echo no such key"
     shared.apply(name, worker("ledger"), replicas=2, template={"reload": {"exec": {"command": ["sh", "-c", script]}}})
     before = shared.living(name, 2)
     done = shared.cli("reload", f"pool/{name}")
     assert (done.returncode, done.stdout) == (1, f"worker/{name}-0 reloaded\n")
-    assert done.stderr == f"error: worker/{name}-1 could not be reloaded: sh: exit code 1\n"
+    assert (
+        done.stderr
+        == f"error: worker/{name}-1 could not be reloaded: sh: exit code 1; what it printed: reconciler logs worker/{name}-1\n"
+    )
+    assert shared.cli("logs", f"worker/{name}-1").stdout.endswith("no such key\n")
     assert sorted((shared.path / f"{name}.reloads").read_text().split()) == [f"{name}-0", f"{name}-1"]
     assert shared.ready(name, 2) == before
 
