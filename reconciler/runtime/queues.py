@@ -132,8 +132,10 @@ class TaskQueue:
         """The launcher has started it. Memory only: after a crash the launcher says so again."""
         self._running[record.id] = record
         self._ahead.pop(record.id, None)
-        self._recalled.discard(record.id)
-        self._order.begin(record.id)
+        if self._recalled:
+            self._recalled.discard(record.id)
+        if self._order.recalls:
+            self._order.begin(record.id)
         record.state = TaskState.RUNNING
         record.attempts = record.claim
         record.pid, record.slot, record.started_ms = pid, slot, started_ms
@@ -153,7 +155,8 @@ class TaskQueue:
 
     def charge(self, record: TaskRecord, cpu_ms: int, ran_ms: int) -> None:
         """What the try that has ended used, for policies that count it."""
-        self._order.charge(record.id, cpu_ms, ran_ms)
+        if self._order.recalls:
+            self._order.charge(record.id, cpu_ms, ran_ms)
 
     def again(self, record: TaskRecord, due_ms: int) -> None:
         """The try failed and there will be another, not before that moment."""
@@ -410,10 +413,12 @@ class TaskQueue:
     def _leave(self, record: TaskRecord) -> None:
         """The try is over, whatever follows."""
         self._claimed -= 1
-        self._ahead.pop(record.id, None)
-        self._recalled.discard(record.id)
-        self.overran.pop(record.id, None)
-        self._running.pop(record.id, None)
+        if self._running.pop(record.id, None) is None:
+            self._ahead.pop(record.id, None)
+        if self._recalled:
+            self._recalled.discard(record.id)
+        if self.overran:
+            self.overran.pop(record.id, None)
         record.claim = 0
 
 

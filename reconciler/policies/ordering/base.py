@@ -43,7 +43,10 @@ class Ordering(Protocol):
 
     @property
     def recalls(self) -> bool:
-        """Whether a new task may have to go before what has been taken: see `goes_before`."""
+        """Whether a new task may have to go before what has been taken: see `goes_before`.
+
+        An order without is spared `begin` and `charge`: nothing that happens to a task changes who is next.
+        """
         ...
 
     def __len__(self) -> int: ...
