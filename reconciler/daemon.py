@@ -51,6 +51,7 @@ from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms
 from reconciler.resources.worker import Worker
 from reconciler.runtime.commands import BesideWorkers
+from reconciler.runtime.configured import Configured
 from reconciler.runtime.console import Console, standard_output
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.notifications import Listener
@@ -97,6 +98,8 @@ class Controller:
         once: bool,
         wanted: Wanted,
         sample_every_s: float = EVERY_S,
+        config: str = "",
+        pruned: Sequence[str] = (),
     ) -> None:
         self.clock = SystemClock()
         self._database = SqliteStore(state, self.clock)
@@ -124,13 +127,20 @@ class Controller:
         tokens = TokenFile(state / "lock-tokens")
         self.loop = Loop(self.store, self._link, self._host, self.clock, self._turns.wake, tokens)
         self.sessions = self.loop.sessions
+        self._configured = Configured(config, self.loop.budgets, self.store, self.clock)
         self._submissions = Submissions(self.store, self.loop, self.clock)
         self._turns.drive(self.loop, self._after_turn)
         self.loop.held = bool(sources)
         self._waiting = Waiting(self.live_task, self.clock)
         self.sources = [
             DirectorySource(
-                source, prune, self.store, self.clock, self._committed_future, [*sources, BY_HAND], wanted=wanted
+                source,
+                prune or source in pruned,
+                self.store,
+                self.clock,
+                self._committed_future,
+                [*sources, BY_HAND],
+                wanted=wanted,
             )
             for source in sources
         ]
@@ -405,6 +415,7 @@ class Controller:
 
     def rescan(self) -> None:
         """Looks at the sources now."""
+        self._configured.read()
         for source in self.sources:
             source.rescan()
 
@@ -444,6 +455,7 @@ class Controller:
             "mode": self.loop.world.mode.value,
             "sources": [source.report() for source in self.sources],
             "pools": pools,
+            "configuration": self._configured.report(),
             "problems": self._problems(),
         }
 
@@ -456,6 +468,7 @@ class Controller:
             sources=[(source.root, source.error) for source in self.sources],
             sockets=self.loop.observer.socket_failures,
             said=[
+                *([self._configured.problem] if self._configured.problem else []),
                 *(console.problem for console in self._consoles if console.problem),
                 *self._rotation.problems,
                 *self.usage.problems,
@@ -499,6 +512,8 @@ def main() -> None:
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--sample-every-s", type=float, default=EVERY_S)
+    parser.add_argument("--config", default="")
+    parser.add_argument("--pruned", action="append", default=[])
     parser.add_argument("--overlay", default="")
     parser.add_argument("--values", action="append", default=[])
     parser.add_argument("--set", action="append", default=[], dest="sets")
@@ -518,7 +533,16 @@ async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_crash)
     wanted = Wanted(options.overlay, tuple(options.values), tuple(options.sets))
-    controller = Controller(options.state, options.sources, options.prune, options.once, wanted, options.sample_every_s)
+    controller = Controller(
+        options.state,
+        options.sources,
+        options.prune,
+        options.once,
+        wanted,
+        options.sample_every_s,
+        options.config,
+        options.pruned,
+    )
     loop.add_signal_handler(signal.SIGTERM, controller.leave)
     try:
         await controller.run()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +19,11 @@ import reconciler
 from reconciler.cli.connection import connect, seconds, state_dir, state_option
 from reconciler.cli.variant import looked_at, variant_options
 from reconciler.client import lock_holder
-from reconciler.errors import Refused
+from reconciler.errors import Invalid, Refused
 from reconciler.loading.variant import OVERLAYS, Wanted
+
+if TYPE_CHECKING:
+    from reconciler.resources.configuration import Configuration
 
 _LOOK_S = 0.02
 _SAY_SO_S = 3.0
@@ -35,9 +39,11 @@ _SAY_SO_S = 3.0
 @click.option(
     "--sample-every", metavar="DURATION", help="How often CPU and memory are looked at; 0s: only by `top`.  [10s]"
 )
+@click.option("--config", metavar="FILE", help="The daemon's own settings: one Configuration.")
 @state_option
 def up_command(
     paths: Sequence[str],
+    config: str | None,
     prune: bool,
     once: bool,
     detach: bool,
@@ -54,12 +60,13 @@ def up_command(
 
     \b
     SIGTERM, SIGINT   ends everything gracefully; again: at once
-    SIGHUP            reads the manifests now
+    SIGHUP            reads the manifests now, and the Configuration; its sources are those of the start
     SIGQUIT           ends the daemon and leaves the workers running
     """
     if once and detach:
         raise click.UsageError("--once and --detach exclude each other")
-    if not paths and os.path.isdir("manifests"):
+    settings = _settings(config) if config is not None else None
+    if not paths and os.path.isdir("manifests") and (settings is None or not settings.spec.sources):
         paths = ("manifests",)
     for path in paths:
         if not os.path.exists(path):
@@ -70,13 +77,29 @@ def up_command(
     directory = state_dir(state)
     sample_every_s = seconds(sample_every, "--sample-every")
     sources = [os.path.abspath(path) for path in paths]
-    words = launch_words(directory, sources, prune, once, sample_every_s, wanted.words())
+    rendering = wanted.words()
+    if config is not None and settings is not None:
+        rendering = [*rendering, "--config", os.path.abspath(config)]
+        for source in settings.spec.sources:
+            sources.append(os.path.abspath(source.path))
+            rendering += ["--pruned", sources[-1]] if source.prune else []
+    words = launch_words(directory, list(dict.fromkeys(sources)), prune, once, sample_every_s, rendering)
     environment = _environment()
     if detach:
         return _detached(directory, words, environment)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(words[0], words, environment)
+
+
+def _settings(path: str) -> Configuration:
+    """The daemon's own settings. Raises UsageError."""
+    from reconciler.loading.configuration import configuration
+
+    try:
+        return configuration(path)
+    except Invalid as error:
+        raise click.UsageError(error.message + (f"\n  help: {error.help}" if error.help else "")) from None
 
 
 @click.command("down")

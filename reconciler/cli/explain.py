@@ -47,12 +47,12 @@ def explain_command(what: str | None, form: str) -> None:
 
 
 def _everything(form: str) -> str:
-    from reconciler.resources.kinds import WRITABLE
+    from reconciler.resources.kinds import DECLARED
 
     if form == "json":
-        return _dumped({"rules": [rule._asdict() for rule in rules.RULES.values()], "kinds": list(WRITABLE)})
+        return _dumped({"rules": [rule._asdict() for rule in rules.RULES.values()], "kinds": list(DECLARED)})
     lines = [[rule.id, rule.layer.value, rule.severity, rule.what] for rule in rules.RULES.values()]
-    kinds = [[kind.lower(), (model.__doc__ or "").partition("\n")[0]] for kind, model in WRITABLE.items()]
+    kinds = [[kind.lower(), (model.__doc__ or "").partition("\n")[0]] for kind, model in DECLARED.items()]
     return table(["RULE", "LAYER", "SEVERITY", "WHAT"], lines) + "\n" + table(["KIND", "WHAT"], kinds)
 
 

@@ -85,6 +85,10 @@ def decide(
     store: Store, objects: Sequence[Object], source: str, prune: bool, now: datetime, read: Collection[str] | None
 ) -> list[Decision]:
     """What `apply` would stage if it is not refused. Raises Conflict as it does."""
+    for obj in objects:
+        if obj.kind not in WRITABLE:
+            place = obj.metadata.source or Origin(path="", line=0)
+            raise Invalid(f"{place.path}:{place.line}: {obj.key} is no part of a source", "reconciler up --config FILE")
     decisions = [_decide(store.get(type(obj), obj.name), _owned(obj, source), source, now, read) for obj in objects]
     return decisions + (_pruned(store, {obj.key for obj in objects}, source, now) if prune else [])
 

@@ -22,7 +22,7 @@ from reconciler.loading.parse import MAX_PROBLEMS, Parsed, SourceFile, parse
 from reconciler.loading.problem import START, Problem, has_errors, in_order, render_concise, render_full
 from reconciler.loading.wording import did_you_mean, fields_of, model_in, words
 from reconciler.resources.check import Address, address, findings, references
-from reconciler.resources.kinds import ALL, WRITABLE
+from reconciler.resources.kinds import ALL, DECLARED, WRITABLE
 from reconciler.resources.meta import API_VERSION, Key, Metadata, Object, Origin
 from reconciler.resources.pool import Pool
 from reconciler.resources.units import shown
@@ -179,14 +179,14 @@ def _model(document: Document, found: list[Problem]) -> type[Object] | None:
         found.append(document.problem(document.span, "missing-field", path, "kind is missing", f"add one of: {kinds}"))
         return None
     kind = document.value["kind"]
-    if isinstance(kind, str) and kind in WRITABLE:
-        return WRITABLE[kind]
+    if isinstance(kind, str) and kind in DECLARED:
+        return DECLARED[kind]
     span = document.value_span(path)
     if isinstance(kind, str) and kind in ALL:
         message = f"a {kind} is made by the reconciler, never in a manifest"
         found.append(document.problem(span, "unknown-kind", path, message, f"remove it; kinds to write: {kinds}"))
     else:
-        help = did_you_mean(kind, WRITABLE) or f"kinds to write: {kinds}"
+        help = did_you_mean(kind, DECLARED) or f"kinds to write: {kinds}"
         found.append(document.problem(span, "unknown-kind", path, f"there is no kind {shown(kind)}", help))
     return None
 

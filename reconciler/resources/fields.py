@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.resources.kinds import WRITABLE
+from reconciler.resources.kinds import DECLARED
 from reconciler.resources.schema import of_kind
 
 _DEEPEST = 20
@@ -59,7 +59,7 @@ class Field:
 def find(text: str) -> Field:
     """The field of that path; items of lists may be written as [0], [] or not at all. Raises LookupError."""
     steps = ["".join(step.split("[")[:1]) for step in text.strip(".").split(".")]
-    kind = next((kind for kind, model in WRITABLE.items() if steps[0].lower() in (kind.lower(), model.plural)), None)
+    kind = next((kind for kind, model in DECLARED.items() if steps[0].lower() in (kind.lower(), model.plural)), None)
     if kind is None:
         return _by_name(".".join(steps))
     schema = _schema(kind)
@@ -91,7 +91,7 @@ def places(name: str) -> list[str]:
 
 @functools.cache
 def _schema(kind: str) -> dict[str, Any]:
-    return of_kind(WRITABLE[kind])
+    return of_kind(DECLARED[kind])
 
 
 def _by_name(name: str) -> Field:
@@ -105,7 +105,7 @@ def _by_name(name: str) -> Field:
 
 
 def _all_paths() -> Iterator[str]:
-    for kind in WRITABLE:
+    for kind in DECLARED:
         yield kind.lower()
         schema = _schema(kind)
         yield from _paths(schema, schema, kind.lower(), _DEEPEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.resources.configuration import Configuration
 from reconciler.resources.event import Event
 from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Model, Object
@@ -22,6 +23,10 @@ ALL: dict[str, type[Object]] = {**STORED, "Task": Task}
 
 WRITABLE: dict[str, type[Object]] = {kind: model for kind, model in STORED.items() if model.writable}
 """Kinds people write in manifests."""
+
+
+DECLARED: dict[str, type[Object]] = {**WRITABLE, "Configuration": Configuration}
+"""Kinds that stand in files: also the daemon's own settings, which are no object of the store."""
 
 
 def build() -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reconciler.resources.kinds import WRITABLE
+from reconciler.resources.kinds import DECLARED
 from reconciler.resources.meta import API_VERSION, Metadata, Model, Object
 from reconciler.resources.units import format_duration, format_size
 
@@ -22,7 +22,7 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 
 def schemas() -> dict[str, str]:
     """The text of every schema by its file name."""
-    kinds = {kind: of_kind(model) for kind, model in sorted(WRITABLE.items())}
+    kinds = {kind: of_kind(model) for kind, model in sorted(DECLARED.items())}
     files = {f"{kind.lower()}.json": {"$schema": DRAFT, **schema} for kind, schema in kinds.items()}
     files["all.json"] = {"$schema": DRAFT, **_all(kinds)}
     return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in files.items()}
