@@ -248,6 +248,8 @@ def _health(status: WorkerStatus, probes: Probes, now: datetime) -> Health:
 
 def _running(status: WorkerStatus, health: Health | None) -> WorkerStatus:
     if health is None:
+        if status.state is State.READY and status.ready and status.health is None and not status.message:
+            return status  # as nearly all of a thousand are, each time all are looked at
         return status.changed(state=State.READY, ready=True, health=None, message="")
     state = State.READY if health.ready else State.RUNNING if health.started else State.STARTING
     return status.changed(state=state, ready=health.ready, health=health, message=health.message)
@@ -380,7 +382,7 @@ def _blocked(worker: Worker, now: datetime) -> Plan:
 def _says(
     worker: Worker, status: WorkerStatus, actions: tuple[Action, ...] = (), requeue_at: datetime | None = None
 ) -> Plan:
-    if status != worker.status:
+    if status is not worker.status and status != worker.status:
         actions = (SetStatus(worker.key, status), *actions)
     return Plan(actions, requeue_at)
 

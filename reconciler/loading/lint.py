@@ -46,40 +46,43 @@ def of_file(file: SourceFile, lines: list[str]) -> Iterator[Problem]:
             )  # fmt: skip
 
 
+_CONTAINERS = frozenset((dict, list))
+_SIZED = ("size", "memory")
+
+
 def of_document(document: Document) -> Iterator[Finding]:
     """Of an object that has no errors."""
     spec = document.value.get("spec")
     if not isinstance(spec, dict):
         return
-    for path, node in _maps(("spec",), spec):
+    pending: list[tuple[FieldPath, Any]] = [(("spec",), spec)]
+    while pending:  # every map below, in the order in which they stand
+        path, node = pending.pop()
+        if type(node) is list:
+            below = [((*path, index), item) for index, item in enumerate(node) if type(item) in _CONTAINERS]
+            pending += reversed(below)
+            continue
+        below = []
         for name, value in node.items():
+            kind = type(value)
+            if kind in _CONTAINERS:
+                below.append(((*path, name), value))
             lint = _LINTS.get(name)
             if lint is not None:
                 yield from lint((*path, name), value, node)
-            elif isinstance(value, str) and name.lower().endswith(("size", "memory")):
-                yield from _size((*path, name), value)
-            elif type(value) is int and _LEADING_ZERO.fullmatch(text := document.item_text(node, name)):
+            elif kind is str:
+                if name.lower().endswith(_SIZED):
+                    yield from _size((*path, name), value)
+            elif kind is int and _LEADING_ZERO.fullmatch(text := document.item_text(node, name)):
                 message = f"{text} is {value} here: octal numbers begin with 0o"
                 yield Finding("leading-zero", (*path, name), message, f"write {value}, or 0o{text.lstrip('+-0') or 0}")
+        pending += reversed(below)
 
 
 def flow_list(words: Sequence[str]) -> str:
     """How a list of words is written in one line: `[sleep, "10"]`."""
     plain = (re.fullmatch(r"[\w/.=+-][\w/.:=+-]*", word) and isinstance(resolve(word), str) for word in words)
     return f"[{', '.join(word if ok else json.dumps(word) for word, ok in zip(words, plain, strict=True))}]"
-
-
-def _maps(path: FieldPath, node: Any) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
-    """Every map below, with where it stands."""
-    if isinstance(node, dict):
-        yield path, node
-        for name, item in node.items():
-            if isinstance(item, dict | list):
-                yield from _maps((*path, name), item)
-    else:
-        for index, item in enumerate(node):
-            if isinstance(item, dict | list):
-                yield from _maps((*path, index), item)
 
 
 def _command(path: FieldPath, command: Any, around: dict[str, Any]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.resources import autoscale, limits, scheduling
@@ -128,8 +128,9 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     if not template.working_dir.startswith("/"):
         message = f"expected an absolute path, got {shown(template.working_dir)}"
         yield Finding("working-dir", (*_TEMPLATE, "workingDir"), message, "begin it with /")
-    yield from _strings(template)
-    yield from _variables(pool)
+    texts = tuple(_all_strings(template))
+    yield from _strings(template, texts)
+    yield from _variables(pool, texts)
     yield from _ports(pool)
     yield from _sockets(template)
     yield from _cleanup(template)
@@ -228,9 +229,9 @@ def _program(path: FieldPath, command: list[str], template: Template) -> Iterato
         yield Finding("working-dir", (*path, 0), message, f"add workingDir, or write /.../{program.removeprefix('./')}")
 
 
-def _strings(template: Template) -> Iterator[Finding]:
+def _strings(template: Template, texts: Sequence[tuple[FieldPath, str]]) -> Iterator[Finding]:
     """What the kernel cannot take: a NUL, an argument or a variable that is too long."""
-    for path, text in _all_strings(template):
+    for path, text in texts:
         if "\0" in text:
             yield Finding("nul", path, "a NUL character cannot be handed to a process", "remove \\0")
         elif len(text) * 4 > MAX_ARGUMENT_BYTES and (size := len(text.encode())) > MAX_ARGUMENT_BYTES:
@@ -273,7 +274,7 @@ def _each(path: FieldPath, texts: Iterable[str]) -> Iterator[tuple[FieldPath, st
     return (((*path, index), text) for index, text in enumerate(texts))
 
 
-def _variables(pool: Pool) -> Iterator[Finding]:
+def _variables(pool: Pool, texts: Sequence[tuple[FieldPath, str]]) -> Iterator[Finding]:
     """Variables that are declared twice or are not ours to set, and $(NAME) that will not be there."""
     template = pool.spec.template
     known = set(_OF_EVERY_PROCESS)
@@ -304,8 +305,8 @@ def _variables(pool: Pool) -> Iterator[Finding]:
             secret.add(variable.name)
         declared.add(variable.name)
         known.add(variable.name)
-    for field, text in _all_strings(template):
-        if field[2] in ("command", "cleanup", "probes", "reload", "stop"):
+    for field, text in texts:
+        if "$" in text and field[2] in ("command", "cleanup", "probes", "reload", "stop"):
             yield from _unknown(field, text, known, set())
             for name in sorted(_names(text) & secret):
                 message = f"$({name}) is a secret, and command lines and names of files are open to everybody"
