@@ -48,13 +48,13 @@ def _pool(pool: dict[str, Any]) -> list[str]:
     status, spec, metadata = pool["status"], pool["spec"], pool["metadata"]
     source = metadata.get("source")
     tasks = status.get("tasks")
+    wanted = spec.get("replicas", status.get("desiredReplicas", 0))
     if spec.get("tasks") is not None:
         counts = tasks or {}
-        wanted = status.get("desiredReplicas", 0) if "autoscale" in spec else spec["replicas"]
         ready, updated = f"{status.get('readyReplicas', 0)}/{wanted}", "-"
         doing = f"{counts.get('running', 0)} running, {counts.get('pending', 0)} pending"
     else:
-        ready = f"{status.get('readyReplicas', 0)}/{spec['replicas']}"
+        ready = f"{status.get('readyReplicas', 0)}/{wanted}"
         updated, doing = str(status.get("updatedReplicas", 0)), "-"
     return [
         metadata["name"],

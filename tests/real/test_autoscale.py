@@ -21,3 +21,20 @@ def test_a_pool_of_none_runs_a_task_at_once_and_says_why_it_grew(shared: House, 
     done = shared.cli("scale", f"pool/{name}", "--replicas", "3")
     assert done.returncode == 5 and "has autoscale" in done.stderr
     (shared.manifests / f"{name}.yaml").unlink()
+
+
+def test_workers_that_follow_their_cpu_begin_with_the_least_and_are_shown_like_others(shared: House, name: str) -> None:
+    shared.write(
+        f"{name}.yaml",
+        f"apiVersion: reconciler/v1\nkind: Pool\nmetadata: {{name: {name}}}\nspec:\n"
+        "  autoscale: {min: 1, max: 3, metrics: [{type: CPU, target: 70}]}\n"
+        "  template: {command: [sleep, '1000']}\n",
+    )
+    shared.ready(name, 1)
+    shown = shared.cli("get", f"pool/{name}")
+    assert shown.returncode == 0 and "1/1" in shown.stdout, shown.stderr
+    assert shared.cli("rollout", "status", f"pool/{name}").returncode == 0
+    assert shared.cli("top", "pools").returncode == 0
+    text = shared.cli("get", f"pool/{name}", "-o", "yaml").stdout
+    assert "autoscale:" in text and " replicas: 1\n" not in text.partition("status:")[0]
+    (shared.manifests / f"{name}.yaml").unlink()
