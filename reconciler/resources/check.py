@@ -133,7 +133,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
     yield from _variables(pool, texts)
     yield from _ports(pool)
     yield from _sockets(template)
-    yield from _cleanup(template)
+    yield from _cleanup(pool)
     for rule, field, message, help in limits.findings(template):
         yield Finding(rule, (*_TEMPLATE, *field), message, help)
     yield from _stop(pool)
@@ -407,7 +407,12 @@ def _reload(template: Template) -> Iterator[Finding]:
             yield Finding("value", path, "the template has no reload", "add reload: {signal: SIGHUP}")
 
 
-def _cleanup(template: Template) -> Iterator[Finding]:
+def _cleanup(pool: Pool) -> Iterator[Finding]:
+    template, tasks = pool.spec.template, pool.spec.tasks
+    if template.cleanup.files and tasks is not None and tasks.mode is Mode.PER_TASK:
+        message = "a PerTask pool has no workers after which something could be removed"
+        yield Finding("cleanup", (*_TEMPLATE, "cleanup"), message, "remove cleanup, and let each task tidy up itself")
+        return
     for path, name in _each((*_TEMPLATE, "cleanup", "files"), template.cleanup.files):
         if not name.startswith(("/", "$(")):
             yield Finding("cleanup", path, f"expected an absolute path, got {shown(name)}", "begin it with /")

@@ -202,7 +202,7 @@ class Answers:
         if status.ready and (not health.ready or status.stopping is not None):
             raise Violation(f"P-ready: {worker.key} is called ready, its probes say {health}")
         probe = pool.spec.template.probes.readiness
-        if status.ready and probe is not None and status.instance not in self._ready_before:
+        if status.ready and probe is not None and probe.notify is None and status.instance not in self._ready_before:
             row = self._said.get((status.instance, Kind.READINESS), 0)
             if row == 0 or row <= -probe.failure_threshold:
                 raise Violation(f"P-ready: {worker.key} is called ready after {row} answers in a row")

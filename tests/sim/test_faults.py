@@ -337,3 +337,16 @@ def test_fault_P34_what_nothing_can_end_is_said_to_be_stuck_and_its_slot_stays_e
     assert world.worker("web-0").status.starts == 1
     world.converge()
     assert world.worker("web-0").status.starts == 2
+
+
+def test_fault_M38_a_change_that_is_taken_back_costs_one_way_there_and_back_at_most_and_never_sticks() -> None:
+    for after_s in (0.05, 0.3, 0.35, 0.5, 1.0, 1.5, 3.0, 4.5):
+        world = house()
+        world.declare("web", workers(2, 1))
+        world.converge()
+        world.declare("web", workers(2, 2))
+        world.run(after_s)
+        world.declare("web", workers(2, 1))
+        world.converge()
+        for name in ("web-0", "web-1"):
+            assert starts_of(world, f"worker/{name} ") in (1, 3), f"{name}, taken back after {after_s} s"

@@ -12,10 +12,12 @@ from reconciler.backends.ask import Answer
 from reconciler.controllers import worker as worker_controller
 from reconciler.controllers.base import Plan
 from reconciler.policies import probe as policy
-from reconciler.resources.probe import Health, Kind
-from reconciler.resources.worker import Reason, State
+from reconciler.resources.notify import Word
+from reconciler.resources.probe import Health, Kind, Probes
+from reconciler.resources.worker import Reason, State, Worker
 from reconciler.runtime.probes import Prober
 from tests.sim.chaos import Chaos, probed, workers
+from tests.sim.machine import Nature
 from tests.sim.probing import Answers
 from tests.sim.timeline import Violation
 from tests.sim.world import World
@@ -98,6 +100,35 @@ def test_what_is_ready_stays_so_when_the_controller_dies_and_is_asked_again() ->
     answers(world, Kind.LIVENESS, "late", "late", "late")
     world.run_until(lambda: world.worker("web-0").status.starts == 2)
     world.converge()
+
+
+def test_fault_P31_ready_said_twice_says_no_more_and_after_the_stop_says_nothing() -> None:
+    world = World("said")
+    world.natures["worker/web-0"] = deque([Nature(obeys_after_s=2.0)])
+    world.up()
+    spec = workers(1, 1)
+    says = Probes.model_validate({"readiness": {"notify": "Systemd"}})
+    world.declare("web", spec.changed(template=spec.template.changed(probes=says)))
+    world.run_until(lambda: ("Worker", "web-0") in world.disk.objects and world.worker("web-0").status.probed)
+
+    def say() -> None:
+        controller = world.controller
+        assert controller is not None
+        worker = controller.store.get(Worker, "web-0")
+        assert worker is not None
+        controller.does(lambda: controller._prober.notified(worker, frozenset({Word.READY})))
+        world.run(0.5)
+
+    assert not world.worker("web-0").status.ready
+    say()
+    assert world.worker("web-0").status.ready and world.pool("web").status.ready_replicas == 1
+    said = world.worker("web-0").status
+    say()
+    assert world.worker("web-0").status == said
+    world.declare("web", workers(0, 1))
+    world.run_until(lambda: world.worker("web-0").status.state is State.STOPPING)
+    say()
+    assert not world.worker("web-0").status.ready and world.pool("web").status.ready_replicas == 0
 
 
 # Known mistakes, made on purpose: each is found.
