@@ -2,8 +2,8 @@
 
     memory (MemoryStore, the truth while open)  --commit-->  BEGIN IMMEDIATE; objects, events, tasks, meta; COMMIT
 
-    DIR/store.lock   held with flock for life; names the holder and the store
-    DIR/store.db     WAL, synchronous=FULL: what was committed survives a power cut
+    DIR/store.lock   held with flock for life; names the holder and the store: lock.py
+    DIR/store.db     WAL, synchronous=FULL: what was committed survives a power cut; schema.py, tasktable.py
     DIR/ballast      space given up when the disk is full, so that ends can still be recorded
 
 One connection writes, inline in the caller's thread; a second one, read-only, reads ended tasks. Disk full, read-only or
@@ -14,19 +14,12 @@ is left as it is and this handle is not used again, for after a failed fsync nob
 from __future__ import annotations
 
 import errno
-import fcntl
-import gc
-import heapq
 import os
 import re
 import secrets
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, replace
-from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +27,14 @@ from pydantic import ValidationError
 
 from reconciler.clock import Clock
 from reconciler.crash import crash_point
-from reconciler.errors import Conflict, ReconcilerError, StoreBroken
+from reconciler.errors import ReconcilerError, StoreBroken
 from reconciler.resources.event import Event
 from reconciler.resources.kinds import STORED
-from reconciler.resources.task import TaskState
-from reconciler.store.base import Dropped, StoreFull, TaskRecord
-from reconciler.store.memory import MemoryStore, MemoryTasks
+from reconciler.store import lock
+from reconciler.store.base import StoreFull
+from reconciler.store.memory import MemoryStore
+from reconciler.store.schema import MIGRATIONS
+from reconciler.store.tasktable import SqliteTasks
 
 BALLAST_BYTES = 1 << 20
 QUICK_CHECK_BYTES = 32 << 20
@@ -47,85 +42,6 @@ QUICK_CHECK_BYTES = 32 << 20
 
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ncpfs", "fuse.sshfs"})
 """Where processes do not share memory maps, or locks cannot be trusted: WAL would corrupt silently."""
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot_id TEXT NOT NULL,"
-        " revision INTEGER NOT NULL, next_task_id INTEGER NOT NULL)",
-        "CREATE TABLE object (kind TEXT NOT NULL, name TEXT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, name))"
-        " WITHOUT ROWID",
-        "CREATE TABLE event (id INTEGER PRIMARY KEY, json TEXT NOT NULL)",
-        # spec stands last: it may be large, and what is read of every live task lies before it
-        "CREATE TABLE task (id INTEGER PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL,"
-        " submitted_ms INTEGER NOT NULL, max_attempts INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
-        " idempotency_key TEXT, digest TEXT, on_unknown_fail INTEGER NOT NULL, attempts INTEGER NOT NULL,"
-        " claim INTEGER NOT NULL, due_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
-        " exit_code INTEGER, signal TEXT, reason TEXT, message TEXT NOT NULL, slot INTEGER NOT NULL,"
-        " cancelling INTEGER NOT NULL, spec TEXT NOT NULL)",
-        "CREATE INDEX task_by_state ON task (pool, state)",
-        "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
-    ),
-    (
-        # made anew, not altered: added columns would stand behind spec
-        "ALTER TABLE task RENAME TO old_task",
-        "CREATE TABLE task (id INTEGER PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL,"
-        " submitted_ms INTEGER NOT NULL, max_attempts INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
-        " idempotency_key TEXT, digest TEXT, on_unknown_fail INTEGER NOT NULL, priority INTEGER NOT NULL,"
-        " tenant TEXT, key TEXT, deadline_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,"
-        " claim INTEGER NOT NULL, due_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
-        " exit_code INTEGER, signal TEXT, reason TEXT, message TEXT NOT NULL, slot INTEGER NOT NULL,"
-        " cancelling INTEGER NOT NULL, result TEXT, spec TEXT NOT NULL)",
-        "INSERT INTO task SELECT id, pool, state, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest,"
-        " on_unknown_fail, 100, NULL, NULL, 0, attempts, claim, due_ms, started_ms, finished_ms, exit_code, signal,"
-        " reason, message, slot, cancelling, NULL, spec FROM old_task",
-        "DROP TABLE old_task",
-        "CREATE INDEX task_by_state ON task (pool, state)",
-        "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
-        # ended tasks that have been dropped are still counted
-        "CREATE TABLE dropped (pool TEXT NOT NULL, state TEXT NOT NULL, number INTEGER NOT NULL,"
-        " PRIMARY KEY (pool, state)) WITHOUT ROWID",
-    ),
-    (
-        "ALTER TABLE task RENAME TO old_task",
-        "CREATE TABLE task (id INTEGER PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL,"
-        " submitted_ms INTEGER NOT NULL, max_attempts INTEGER NOT NULL, timeout_ms INTEGER NOT NULL,"
-        " idempotency_key TEXT, digest TEXT, on_unknown_fail INTEGER NOT NULL, priority INTEGER NOT NULL,"
-        " tenant TEXT, key TEXT, deadline_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,"
-        " claim INTEGER NOT NULL, due_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
-        " exit_code INTEGER, signal TEXT, reason TEXT, message TEXT NOT NULL, slot INTEGER NOT NULL,"
-        " cancelling INTEGER NOT NULL, result TEXT, tries TEXT, spec TEXT NOT NULL)",
-        "INSERT INTO task SELECT id, pool, state, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest,"
-        " on_unknown_fail, priority, tenant, key, deadline_ms, attempts, claim, due_ms, started_ms, finished_ms,"
-        " exit_code, signal, reason, message, slot, cancelling, result, NULL, spec FROM old_task",
-        "DROP TABLE old_task",
-        "CREATE INDEX task_by_state ON task (pool, state)",
-        "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
-    ),
-)
-"""Each entry brings the schema from version n to n + 1; `user_version` says where a file stands."""
-
-_COLUMNS = tuple(field.name for field in fields(TaskRecord) if field.name != "pid")
-_MUTABLE = ("state", *_COLUMNS[_COLUMNS.index("attempts") :])
-_INSERT = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-_UPDATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE id = ?"
-_UPDATE_IN_STATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE[1:])} WHERE id = ?"
-"""Leaves the index alone."""
-_PLAIN = [100, None, None, 0]
-"""Priority, tenant, key and deadline of most tasks."""
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM task"
-_LIVE = "FROM task WHERE pool = ? AND state = ?"
-_FRESH = (
-    "attempts = 0 AND claim = 0 AND due_ms = 0 AND started_ms = 0 AND finished_ms = 0 AND exit_code IS NULL"
-    " AND signal IS NULL AND reason IS NULL AND message = '' AND slot = -1 AND cancelling = 0 AND result IS NULL"
-    " AND tries IS NULL"
-)
-"""Every column that changes is as TaskRecord has it from the start."""
-_SELECT_FRESH = (
-    "SELECT id, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest, on_unknown_fail, priority, tenant,"
-    f" key, deadline_ms {_LIVE} AND {_FRESH}"
-)
-_SELECT_TRIED = f"SELECT {', '.join(_COLUMNS).replace('spec', 'NULL')} {_LIVE} AND NOT ({_FRESH})"
-_STATES = {state.value: state for state in TaskState}
 
 
 class SqliteStore(MemoryStore):
@@ -194,9 +110,7 @@ class SqliteStore(MemoryStore):
             connection.close()
         self._connections.clear()
         if self._lock_fd >= 0:
-            _HELD.discard(self._lock_fd)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)  # at once, whoever may have inherited the descriptor
-            os.close(self._lock_fd)
+            lock.release(self._lock_fd)
             self._lock_fd = -1
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
@@ -325,7 +239,7 @@ class SqliteStore(MemoryStore):
             raise StoreBroken(
                 f"{self._directory} is on {kind}: the store needs a local file system", "choose another with --state"
             )
-        self._lock_fd, known = _lock(self._directory / "store.lock")
+        self._lock_fd, known = lock.hold(self._directory / "store.lock")
         self._make_ballast()
         empty = not self._path.exists() or os.stat(self._path).st_size == 0
         if empty and known:
@@ -351,8 +265,8 @@ class SqliteStore(MemoryStore):
         self._load()
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, f"{os.getpid()}\n{self.id}\n".encode(), 0)
-        log, lock = self._directory / "store.db-wal", self._directory / "store.lock"
-        self._inodes = {str(path): os.stat(path).st_ino for path in (self._path, log, lock)}
+        files = (self._path, self._directory / "store.db-wal", self._directory / "store.lock")
+        self._inodes = {str(path): os.stat(path).st_ino for path in files}
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         # by URI and never by open(): closing a descriptor of the file would drop SQLite's locks on it
@@ -429,164 +343,6 @@ class SqliteStore(MemoryStore):
             os.close(fd)
 
 
-class SqliteTasks(MemoryTasks):
-    """The task table: live tasks in memory, without their specs after opening; ended ones on the disk only."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        super().__init__()
-        self._store = store
-        self._newest_written = 0
-
-    @property
-    def next_unused(self) -> int:
-        """The number `next_id` gives next."""
-        return self._next_id
-
-    def load(self, next_id: int) -> None:
-        """Counts all tasks and takes the live ones into memory: a million in seconds."""
-        self._next_id = next_id
-        self._newest_written = next_id - 1
-        collecting = gc.isenabled()
-        gc.disable()  # nothing here is garbage, and looking for some would cost a third of the time
-        try:
-            for pool, word, number in self._store.read("SELECT pool, state, count(*) FROM task GROUP BY pool, state"):
-                state = _STATES.get(word)
-                if state is None:
-                    raise self._store.not_ours(f"a task of pool/{pool}", f"there is no state {word}")
-                self._count(pool, state, number)
-                if not state.ended:
-                    self._load_live(pool, state)
-            for pool, word, number in self._store.read("SELECT pool, state, number FROM dropped"):
-                self._count(pool, _STATES[word], number)
-                self._dropped[pool] = self._dropped.get(pool, 0) + number
-            self._live = {number: self._live[number] for number in sorted(self._live)}
-        finally:
-            if collecting:
-                gc.enable()
-
-    def _load_live(self, pool: str, state: TaskState) -> None:
-        records = [_record(row) for row in self._store.rows(_SELECT_TRIED, (pool, state.value))]
-        # most of a long queue has never been tried: half of its columns need not be read, its pool's name is one string
-        words: dict[str, str] = {}
-        for number, submitted_ms, max_attempts, timeout_ms, key, digest, on_unknown_fail, *more in self._store.rows(
-            _SELECT_FRESH, (pool, state.value)
-        ):
-            record = TaskRecord(number, pool, state, submitted_ms, max_attempts, None, timeout_ms, key, digest)
-            if on_unknown_fail:
-                record.on_unknown_fail = True
-            if more != _PLAIN:
-                record.priority, tenant, record.key, record.deadline_ms = more
-                record.tenant = tenant and words.setdefault(tenant, tenant)  # a million tasks, a few tenants
-            records.append(record)
-        for record in records:
-            self._live[record.id] = record
-            if state is not TaskState.PENDING:
-                self._states[record.id] = state
-            if record.idempotency_key is not None:
-                self._keys[pool, record.idempotency_key] = record.id
-
-    def write(self, db: sqlite3.Connection) -> None:
-        """What is staged, within the caller's transaction."""
-        if self._new:
-            db.executemany(_INSERT, map(_inserted, self._new.values()))
-        if self._moved:
-            db.executemany(_UPDATE, map(_moved, self._moved.values()))
-        if self._changed:
-            db.executemany(_UPDATE_IN_STATE, map(_stayed, self._changed.values()))
-        for pool, rows in self._dropping.items():
-            db.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in rows])
-            for state, number in Counter(row.state for row in rows).items():
-                db.execute(_DROPPED, (pool, state.value, number))
-
-    def get(self, task_id: int) -> TaskRecord | None:
-        record = self._live.get(task_id)
-        if record is None:
-            rows = self._store.read(f"{_SELECT} WHERE id = ?", (task_id,)) if 0 < task_id < self._next_id else []
-            return _record(rows[0]) if rows else None
-        if record.spec is None:
-            record.spec = self.specs([task_id])[task_id]
-        return record
-
-    def specs(self, ids: Sequence[int]) -> dict[int, str]:
-        found: dict[int, str] = {}
-        missing: list[int] = []
-        for number in ids:
-            record = self._live.get(number)
-            if record is not None and record.spec is not None:
-                found[number] = record.spec
-            else:
-                missing.append(number)
-        for start in range(0, len(missing), _SPECS_A_READ):
-            part = missing[start : start + _SPECS_A_READ]
-            sql = f"SELECT id, spec FROM task WHERE id IN ({', '.join('?' * len(part))})"
-            found.update((number, spec) for number, spec in self._store.read(sql, part))
-        return found
-
-    def by_key(self, pool: str, idempotency_key: str) -> TaskRecord | None:
-        number = self._keys.get((pool, idempotency_key))
-        if number is not None:
-            return self.get(number)
-        rows = self._store.read(_BY_KEY, (pool, idempotency_key))
-        return _record(rows[0]) if rows else None
-
-    def query(
-        self,
-        pool: str | None = None,
-        state: TaskState | None = None,
-        since_ms: int = 0,
-        limit: int = 1000,
-        after_id: int = 0,
-    ) -> list[TaskRecord]:
-        wanted = [state] if state is not None else list(TaskState)
-        bounds = (after_id, since_ms, limit)
-        # one read of the index for each pool and end, each in the order of ids; what has not ended is true in memory only
-        parts: list[Iterable[TaskRecord]] = [
-            map(_record, self._store.read(_QUERY, (one_pool, one_state.value, *bounds)))
-            for one_pool in ([pool] if pool is not None else list(self._counts))
-            for one_state in wanted
-            if one_state.ended
-        ]
-        live = (
-            record
-            for number, record in self._live.items()  # in the order of ids: they are given rising, and loaded so
-            if number > after_id
-            and number not in self._new  # nobody has been told of it
-            and record.submitted_ms >= since_ms
-            and record.state in wanted
-            and (pool is None or record.pool == pool)
-        )
-        found = list(islice(heapq.merge(*parts, live, key=attrgetter("id")), limit))
-        specs = self.specs([record.id for record in found if record.spec is None])
-        return [replace(record, spec=record.spec or specs.get(record.id)) for record in found]
-
-    def committed(self) -> None:
-        self._newest_written = max((self._newest_written, *self._new))
-        super().committed()
-
-    def _oldest(self, pool: str, limit: int) -> list[Dropped]:
-        counts = self._counts.get(pool, {})
-        rows = heapq.merge(
-            *(
-                self._store.read(_OLDEST, (pool, state.value, limit))
-                for state, number in counts.items()
-                if state.ended and number
-            )
-        )
-        return [Dropped(id_, _STATES[word], *more) for id_, word, *more in islice(rows, limit)]
-
-    def _forget(self, pool: str, row: Dropped) -> None:
-        """Nothing of it is in memory."""
-
-    def _has_ended(self, number: int) -> bool:
-        return number <= self._newest_written and bool(self._store.read("SELECT 1 FROM task WHERE id = ?", (number,)))
-
-    def _leave(self, record: TaskRecord) -> None:
-        del self._live[record.id]
-        self._states.pop(record.id, None)
-        if record.idempotency_key is not None:
-            del self._keys[record.pool, record.idempotency_key]
-
-
 def filesystem(path: Path, mountinfo: str) -> str:
     """The type of the file system a directory is on, from the text of /proc/self/mountinfo."""
     real = Path(os.path.realpath(path))
@@ -625,56 +381,3 @@ def _no_room(directory: Path) -> bool:
         with suppress(OSError):  # it is not there, or it will be overwritten by the next one
             probe.unlink()
     return False
-
-
-_HELD: set[int] = set()
-"""Descriptors of lock files held by this process."""
-
-
-def _let_go_in_child() -> None:
-    for fd in _HELD:
-        os.close(fd)
-    _HELD.clear()
-
-
-os.register_at_fork(after_in_child=_let_go_in_child)  # a child that never executes would hold the lock after us
-
-
-def _lock(path: Path) -> tuple[int, str]:
-    """Takes the lock for life; returns its descriptor and the id of the store that was held under it, if any."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            pid, _, store_id = os.pread(fd, 64, 0).decode(errors="replace").strip().partition("\n")
-        except BlockingIOError:
-            pid = os.pread(fd, 64, 0).decode(errors="replace").partition("\n")[0]
-            os.close(fd)
-            raise Conflict(
-                f"{path.parent} is in use by process {pid or '(unknown)'}", "stop that one, or choose another --state"
-            ) from None
-        with suppress(FileNotFoundError):
-            if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                _HELD.add(fd)
-                return fd, store_id
-        os.close(fd)  # it was removed between the two calls: what we hold is a lock on nothing
-
-
-_SPECS_A_READ = 500
-_QUERY = f"{_SELECT} WHERE pool = ? AND state = ? AND id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
-_OLDEST = "SELECT id, state, attempts, finished_ms, idempotency_key FROM task WHERE pool = ? AND state = ? ORDER BY id LIMIT ?"
-_DROPPED = (
-    "INSERT INTO dropped VALUES (?, ?, ?) ON CONFLICT (pool, state) DO UPDATE SET number = number + excluded.number"
-)
-_BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
-_inserted = attrgetter(*("state._value_" if name == "state" else name for name in _COLUMNS))  # `value` is a call
-_moved = attrgetter(*("state._value_" if name == "state" else name for name in _MUTABLE), "id")
-_stayed = attrgetter(*_MUTABLE[1:], "id")
-
-
-def _record(row: Sequence[Any]) -> TaskRecord:
-    record = TaskRecord(*row)
-    record.state = _STATES[row[2]]
-    record.on_unknown_fail = bool(record.on_unknown_fail)
-    record.cancelling = bool(record.cancelling)
-    return record

@@ -18,9 +18,10 @@ from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import Worker
-from reconciler.store import sqlite
+from reconciler.store import lock, sqlite, tasktable
 from reconciler.store.base import StoreFull
-from reconciler.store.sqlite import BALLAST_BYTES, MIGRATIONS, filesystem
+from reconciler.store.schema import MIGRATIONS
+from reconciler.store.sqlite import BALLAST_BYTES, filesystem
 
 WEB = Key("Pool", "web")
 
@@ -79,7 +80,7 @@ def test_what_was_removed_stays_removed(tmp_path, make, opened):
     assert (store.all(Pool), len(store.all(Worker))) == ([], 1)
 
 
-@pytest.mark.parametrize("column", sqlite._MUTABLE[1:])
+@pytest.mark.parametrize("column", tasktable._MUTABLE[1:])
 def test_a_waiting_task_comes_back_with_everything_that_was_noted_of_it(tmp_path, make, opened, column):
     store = opened(tmp_path)
     fresh, task = make.task(store), make.task(store)
@@ -161,11 +162,11 @@ def test_a_number_of_a_task_is_never_given_again(tmp_path, make, opened):
 @pytest.mark.parametrize(
     ("sql", "index"),
     [
-        (sqlite._QUERY, "task_by_state (pool=? AND state=? AND rowid>?)"),
-        (sqlite._BY_KEY, "task_by_key (pool=? AND idempotency_key=?)"),
-        (sqlite._SELECT_FRESH, "task_by_state (pool=? AND state=?)"),
-        (sqlite._SELECT_TRIED, "task_by_state (pool=? AND state=?)"),
-        (sqlite._UPDATE, "INTEGER PRIMARY KEY (rowid=?)"),
+        (tasktable._QUERY, "task_by_state (pool=? AND state=? AND rowid>?)"),
+        (tasktable._BY_KEY, "task_by_key (pool=? AND idempotency_key=?)"),
+        (tasktable._SELECT_FRESH, "task_by_state (pool=? AND state=?)"),
+        (tasktable._SELECT_TRIED, "task_by_state (pool=? AND state=?)"),
+        (tasktable._UPDATE, "INTEGER PRIMARY KEY (rowid=?)"),
         ("SELECT pool, state, count(*) FROM task GROUP BY pool, state", "COVERING INDEX task_by_state"),
     ],
 )
@@ -487,7 +488,7 @@ def test_fault_C22_neither_a_program_nor_a_fork_keeps_the_lock(tmp_path, opened)
     with subprocess.Popen(["sleep", "60"], close_fds=False) as program:
         try:
             os.close(store._lock_fd)  # without LOCK_UN, as a kill does
-            sqlite._HELD.discard(store._lock_fd)
+            lock._HELD.discard(store._lock_fd)
             store._lock_fd = -1
             store.close()
             opened(tmp_path)
@@ -499,7 +500,7 @@ def test_fault_C22_neither_a_program_nor_a_fork_keeps_the_lock(tmp_path, opened)
 
 
 def test_fault_C22_a_lock_file_that_was_removed_meanwhile_is_not_taken_for_the_lock(tmp_path, opened, monkeypatch):
-    flock, removed = sqlite.fcntl.flock, []
+    flock, removed = lock.fcntl.flock, []
 
     def removes_it_first(fd, how):
         if not removed:
@@ -507,7 +508,7 @@ def test_fault_C22_a_lock_file_that_was_removed_meanwhile_is_not_taken_for_the_l
             (tmp_path / "store.lock").unlink()
         flock(fd, how)
 
-    monkeypatch.setattr(sqlite.fcntl, "flock", removes_it_first)
+    monkeypatch.setattr(lock.fcntl, "flock", removes_it_first)
     store = opened(tmp_path)
     assert os.fstat(store._lock_fd).st_ino == os.stat(tmp_path / "store.lock").st_ino
 
@@ -623,12 +624,12 @@ def test_fault_T11_with_a_million_rows_every_read_of_tasks_goes_by_an_index(tmp_
     make.task(store)
     store.commit()
     asked = [
-        (sqlite._SELECT + " WHERE id = ?", (1,)),
-        (sqlite._QUERY, ("batch", "Failed", 0, 0, 10)),
-        (sqlite._OLDEST, ("batch", "Failed", 10)),
-        (sqlite._BY_KEY, ("batch", "k")),
-        (sqlite._SELECT_FRESH, ("batch", "Pending")),
-        (sqlite._SELECT_TRIED, ("batch", "Pending")),
+        (tasktable._SELECT + " WHERE id = ?", (1,)),
+        (tasktable._QUERY, ("batch", "Failed", 0, 0, 10)),
+        (tasktable._OLDEST, ("batch", "Failed", 10)),
+        (tasktable._BY_KEY, ("batch", "k")),
+        (tasktable._SELECT_FRESH, ("batch", "Pending")),
+        (tasktable._SELECT_TRIED, ("batch", "Pending")),
     ]
     for sql, values in asked:
         plan = [row[3] for row in store.read(f"EXPLAIN QUERY PLAN {sql}", values)]

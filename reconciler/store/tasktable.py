@@ -1,0 +1,238 @@
+"""The task table in SQLite: live tasks in memory, ended ones on the disk only.
+
+    submit -> _new | changes -> _moved, _changed | drop -> _dropping      --write-->  the store's transaction
+
+A million tasks are the measure: what is read at a start is half of each row, and what is written is one statement a kind.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import islice
+from operator import attrgetter
+from typing import Any, Protocol
+
+from reconciler.errors import StoreBroken
+from reconciler.resources.task import TaskState
+from reconciler.store.base import Dropped, TaskRecord
+from reconciler.store.memory import MemoryTasks
+
+_COLUMNS = tuple(field.name for field in fields(TaskRecord) if field.name != "pid")
+_MUTABLE = ("state", *_COLUMNS[_COLUMNS.index("attempts") :])
+_INSERT = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_UPDATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE id = ?"
+_UPDATE_IN_STATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE[1:])} WHERE id = ?"
+"""Leaves the index alone."""
+_PLAIN = [100, None, None, 0]
+"""Priority, tenant, key and deadline of most tasks."""
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM task"
+_LIVE = "FROM task WHERE pool = ? AND state = ?"
+_FRESH = (
+    "attempts = 0 AND claim = 0 AND due_ms = 0 AND started_ms = 0 AND finished_ms = 0 AND exit_code IS NULL"
+    " AND signal IS NULL AND reason IS NULL AND message = '' AND slot = -1 AND cancelling = 0 AND result IS NULL"
+    " AND tries IS NULL"
+)
+"""Every column that changes is as TaskRecord has it from the start."""
+_SELECT_FRESH = (
+    "SELECT id, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest, on_unknown_fail, priority, tenant,"
+    f" key, deadline_ms {_LIVE} AND {_FRESH}"
+)
+_SELECT_TRIED = f"SELECT {', '.join(_COLUMNS).replace('spec', 'NULL')} {_LIVE} AND NOT ({_FRESH})"
+_STATES = {state.value: state for state in TaskState}
+_SPECS_A_READ = 500
+_QUERY = f"{_SELECT} WHERE pool = ? AND state = ? AND id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
+_OLDEST = "SELECT id, state, attempts, finished_ms, idempotency_key FROM task WHERE pool = ? AND state = ? ORDER BY id LIMIT ?"
+_DROPPED = (
+    "INSERT INTO dropped VALUES (?, ?, ?) ON CONFLICT (pool, state) DO UPDATE SET number = number + excluded.number"
+)
+_BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
+_inserted = attrgetter(*("state._value_" if name == "state" else name for name in _COLUMNS))  # `value` is a call
+_moved = attrgetter(*("state._value_" if name == "state" else name for name in _MUTABLE), "id")
+_stayed = attrgetter(*_MUTABLE[1:], "id")
+
+
+class Rows(Protocol):
+    """What the table asks of its store."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Committed rows, one after another, to be read to the end."""
+        ...
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Committed rows, all at once."""
+        ...
+
+    def not_ours(self, name: str, why: str) -> StoreBroken:
+        """The error for what this version cannot understand."""
+        ...
+
+
+class SqliteTasks(MemoryTasks):
+    """The task table: live tasks in memory, without their specs after opening; ended ones on the disk only."""
+
+    def __init__(self, store: Rows) -> None:
+        super().__init__()
+        self._store = store
+        self._newest_written = 0
+
+    @property
+    def next_unused(self) -> int:
+        """The number `next_id` gives next."""
+        return self._next_id
+
+    def load(self, next_id: int) -> None:
+        """Counts all tasks and takes the live ones into memory: a million in seconds."""
+        self._next_id = next_id
+        self._newest_written = next_id - 1
+        collecting = gc.isenabled()
+        gc.disable()  # nothing here is garbage, and looking for some would cost a third of the time
+        try:
+            for pool, word, number in self._store.read("SELECT pool, state, count(*) FROM task GROUP BY pool, state"):
+                state = _STATES.get(word)
+                if state is None:
+                    raise self._store.not_ours(f"a task of pool/{pool}", f"there is no state {word}")
+                self._count(pool, state, number)
+                if not state.ended:
+                    self._load_live(pool, state)
+            for pool, word, number in self._store.read("SELECT pool, state, number FROM dropped"):
+                self._count(pool, _STATES[word], number)
+                self._dropped[pool] = self._dropped.get(pool, 0) + number
+            self._live = {number: self._live[number] for number in sorted(self._live)}
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _load_live(self, pool: str, state: TaskState) -> None:
+        records = [_record(row) for row in self._store.rows(_SELECT_TRIED, (pool, state.value))]
+        # most of a long queue has never been tried: half of its columns need not be read, its pool's name is one string
+        words: dict[str, str] = {}
+        for number, submitted_ms, max_attempts, timeout_ms, key, digest, on_unknown_fail, *more in self._store.rows(
+            _SELECT_FRESH, (pool, state.value)
+        ):
+            record = TaskRecord(number, pool, state, submitted_ms, max_attempts, None, timeout_ms, key, digest)
+            if on_unknown_fail:
+                record.on_unknown_fail = True
+            if more != _PLAIN:
+                record.priority, tenant, record.key, record.deadline_ms = more
+                record.tenant = tenant and words.setdefault(tenant, tenant)  # a million tasks, a few tenants
+            records.append(record)
+        for record in records:
+            self._live[record.id] = record
+            if state is not TaskState.PENDING:
+                self._states[record.id] = state
+            if record.idempotency_key is not None:
+                self._keys[pool, record.idempotency_key] = record.id
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """What is staged, within the caller's transaction."""
+        if self._new:
+            db.executemany(_INSERT, map(_inserted, self._new.values()))
+        if self._moved:
+            db.executemany(_UPDATE, map(_moved, self._moved.values()))
+        if self._changed:
+            db.executemany(_UPDATE_IN_STATE, map(_stayed, self._changed.values()))
+        for pool, rows in self._dropping.items():
+            db.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in rows])
+            for state, number in Counter(row.state for row in rows).items():
+                db.execute(_DROPPED, (pool, state.value, number))
+
+    def get(self, task_id: int) -> TaskRecord | None:
+        record = self._live.get(task_id)
+        if record is None:
+            rows = self._store.read(f"{_SELECT} WHERE id = ?", (task_id,)) if 0 < task_id < self._next_id else []
+            return _record(rows[0]) if rows else None
+        if record.spec is None:
+            record.spec = self.specs([task_id])[task_id]
+        return record
+
+    def specs(self, ids: Sequence[int]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        missing: list[int] = []
+        for number in ids:
+            record = self._live.get(number)
+            if record is not None and record.spec is not None:
+                found[number] = record.spec
+            else:
+                missing.append(number)
+        for start in range(0, len(missing), _SPECS_A_READ):
+            part = missing[start : start + _SPECS_A_READ]
+            sql = f"SELECT id, spec FROM task WHERE id IN ({', '.join('?' * len(part))})"
+            found.update((number, spec) for number, spec in self._store.read(sql, part))
+        return found
+
+    def by_key(self, pool: str, idempotency_key: str) -> TaskRecord | None:
+        number = self._keys.get((pool, idempotency_key))
+        if number is not None:
+            return self.get(number)
+        rows = self._store.read(_BY_KEY, (pool, idempotency_key))
+        return _record(rows[0]) if rows else None
+
+    def query(
+        self,
+        pool: str | None = None,
+        state: TaskState | None = None,
+        since_ms: int = 0,
+        limit: int = 1000,
+        after_id: int = 0,
+    ) -> list[TaskRecord]:
+        wanted = [state] if state is not None else list(TaskState)
+        bounds = (after_id, since_ms, limit)
+        # one read of the index for each pool and end, each in the order of ids; what has not ended is true in memory only
+        parts: list[Iterable[TaskRecord]] = [
+            map(_record, self._store.read(_QUERY, (one_pool, one_state.value, *bounds)))
+            for one_pool in ([pool] if pool is not None else list(self._counts))
+            for one_state in wanted
+            if one_state.ended
+        ]
+        live = (
+            record
+            for number, record in self._live.items()  # in the order of ids: they are given rising, and loaded so
+            if number > after_id
+            and number not in self._new  # nobody has been told of it
+            and record.submitted_ms >= since_ms
+            and record.state in wanted
+            and (pool is None or record.pool == pool)
+        )
+        found = list(islice(heapq.merge(*parts, live, key=attrgetter("id")), limit))
+        specs = self.specs([record.id for record in found if record.spec is None])
+        return [replace(record, spec=record.spec or specs.get(record.id)) for record in found]
+
+    def committed(self) -> None:
+        self._newest_written = max((self._newest_written, *self._new))
+        super().committed()
+
+    def _oldest(self, pool: str, limit: int) -> list[Dropped]:
+        counts = self._counts.get(pool, {})
+        rows = heapq.merge(
+            *(
+                self._store.read(_OLDEST, (pool, state.value, limit))
+                for state, number in counts.items()
+                if state.ended and number
+            )
+        )
+        return [Dropped(id_, _STATES[word], *more) for id_, word, *more in islice(rows, limit)]
+
+    def _forget(self, pool: str, row: Dropped) -> None:
+        """Nothing of it is in memory."""
+
+    def _has_ended(self, number: int) -> bool:
+        return number <= self._newest_written and bool(self._store.read("SELECT 1 FROM task WHERE id = ?", (number,)))
+
+    def _leave(self, record: TaskRecord) -> None:
+        del self._live[record.id]
+        self._states.pop(record.id, None)
+        if record.idempotency_key is not None:
+            del self._keys[record.pool, record.idempotency_key]
+
+
+def _record(row: Sequence[Any]) -> TaskRecord:
+    record = TaskRecord(*row)
+    record.state = _STATES[row[2]]
+    record.on_unknown_fail = bool(record.on_unknown_fail)
+    record.cancelling = bool(record.cancelling)
+    return record
