@@ -89,13 +89,15 @@ def _draft_07(node: Any) -> Any:
     if not isinstance(new.get("properties"), dict) and isinstance(new.get("title"), str):
         del new["title"]
     if node.get("default") is not None:
-        new["default"] = _default(node["default"], str(node.get("pattern", "")))
+        new["default"] = _default(node["default"], str(node.get("pattern", node.get("items", {}).get("pattern", ""))))
     if "$ref" in new and len(new) > 1:  # its siblings are not looked at in this draft
         new = {"allOf": [{"$ref": new.pop("$ref")}], **new}
     return new
 
 
 def _default(value: Any, pattern: str) -> Any:
+    if isinstance(value, list):
+        return [_default(item, pattern) for item in value]
     if isinstance(value, float) and "ms|" in pattern:
         return format_duration(value)
     return format_size(value) if isinstance(value, int) and "Ki|" in pattern else value

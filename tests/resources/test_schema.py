@@ -57,3 +57,9 @@ def test_defaults_are_written_as_people_write_them() -> None:
 
     assert definitions["Stop"]["properties"]["gracePeriod"]["default"] == "30s"
     assert definitions["Logs"]["properties"]["maxSize"]["default"] == "10Mi"
+
+
+def test_a_list_of_durations_has_its_default_as_people_write_it() -> None:
+    spec = json.loads(schemas()["schedulingpolicy.json"])["definitions"]["SchedulingPolicySpec"]
+
+    assert spec["properties"]["quanta"]["default"] == ["100ms", "500ms", "2s", "10s"]
