@@ -116,7 +116,7 @@ class Operate:
     async def restart(self, request: Request) -> Response:
         asked = await body(request, _Reason)
         pool = self._pool(request.path_params["name"])
-        if pool.spec.tasks is not None:
+        if pool.spec.slots:
             raise Refused(f"{pool.key} runs tasks", "each task is a process of its own: there is nothing to restart")
         self._daemon.restart(pool)
         self._say(request, pool.key, "RestartRequested", "its workers are restarted, one after another", asked.reason)

@@ -125,7 +125,7 @@ class _Rollouts:
         asked = await body(request, _Reason)
         pool = pool_of(self._store, request.path_params["name"])
         alive(pool)
-        if pool.spec.tasks is not None:
+        if pool.spec.slots:
             raise Refused(f"{pool.key} runs tasks", f"there is no rollout; reconciler pause {pool.key} holds its tasks")
         intent = Intent(wish=wish, actor=actor_of(request), reason=asked.reason, at=self._clock.now())
         updated = self._store.update(pool.changed(metadata=pool.metadata.changed(rollout=intent)))

@@ -113,12 +113,14 @@ class Starts:
         self._registered: dict[str, dict[str, Any]] = {}
         self._lanes: dict[str, tuple[int, str]] = {}
 
-    def worker(self, pool: str, worker: Worker, instance: str, template_hash: str, template: Template) -> list[Message]:
-        """What to send for one start of a worker. Raises StartError."""
+    def worker(
+        self, pool: str, worker: Worker, instance: str, template_hash: str, template: Template, channel: bool = False
+    ) -> list[Message]:
+        """What to send for one start of a worker. Raises StartError. `channel`: it takes tasks over its stdin."""
         base, variables, secret = self._variables(pool, worker, instance, template)
         everything = base | variables
         argv = [expand(word, everything, secret) for word in template.command]
-        id_, messages = self._register(pool, template, template_hash, base, None)
+        id_, messages = self._register(pool, template, template_hash, base, None, channel)
         if self._temporary(template):
             try:
                 self._host.make_temporary(instance)
@@ -295,7 +297,13 @@ class Starts:
         return secret
 
     def _register(
-        self, pool: str, template: Template, template_hash: str, env: dict[str, str], lane: str | None
+        self,
+        pool: str,
+        template: Template,
+        template_hash: str,
+        env: dict[str, str],
+        lane: str | None,
+        channel: bool = False,
     ) -> tuple[str, list[Message]]:
         id_ = _template_id(pool, template_hash)
         account = self._host.account(template.user)
@@ -318,6 +326,7 @@ class Starts:
             lane=lane,
             contain=lane is None or bool(limits),
             limits=limits,
+            channel=channel,
         )._asdict()
         if self._registered.get(id_) == fields:
             return id_, []

@@ -116,7 +116,7 @@ def _task(task: dict[str, Any]) -> list[str]:
         spec.get("tenant", "-"),
         spec.get("key", "-"),
         until(spec["deadline"]) if "deadline" in spec and "finishedAt" not in status else spec.get("deadline", "-"),
-        command(spec["command"]),
+        command(spec["command"]) if spec.get("command") else command([json.dumps(spec.get("payload"))]),
     ]
 
 

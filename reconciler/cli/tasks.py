@@ -40,7 +40,7 @@ _MOST_SAID = 100
 @click.option("--timeout", metavar="DURATION", help="Longest running time of one try.")
 @click.option("--max-attempts", type=click.IntRange(1), help="Tries in all.")
 @click.option("--env", "env", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated.")
-@click.option("--payload", metavar="JSON", help="Handed on in RECONCILER_PAYLOAD.")
+@click.option("--payload", metavar="JSON", help="Handed on in RECONCILER_PAYLOAD; to a Warm pool it is the task.")
 @click.option("--wait", is_flag=True, help="Until it has ended; the exit code is the command's.")
 @click.option(
     "-o", "form", type=click.Choice(["name", "json"]), help="What is printed; of a file without it the count."
@@ -72,6 +72,7 @@ def submit_command(
     reconciler submit --pool batch -- python3 train.py
     reconciler submit --pool batch --priority 200 --deadline 10m -- ./urgent.sh
     reconciler submit --pool batch --from tasks.jsonl
+    reconciler submit --pool scorer --payload '{"text": "..."}'
     """
     seconds(delay, "--delay")
     chosen_fields = {
@@ -79,8 +80,8 @@ def submit_command(
         "maxAttempts": max_attempts,
     }  # fmt: skip
     fields = {name: value for name, value in chosen_fields.items() if value is not None}
-    if (from_ is None) == (not command):
-        raise click.UsageError("submit takes either -- COMMAND or --from FILE")
+    if (from_ is None) == (not command and payload is None):
+        raise click.UsageError("submit takes one of -- COMMAND, --from FILE, and for a Warm pool --payload JSON")
     with connect(state) as client:
         chosen = pool_name(pool) if pool else only_pool(client)
         if from_ is not None:
@@ -187,7 +188,7 @@ def _submission(
     command: Sequence[str], env: Sequence[str], payload: str | None, key: str | None, timeout: str | None
 ) -> dict[str, Any]:
     """What the API takes, of what the command line says."""
-    wanted: dict[str, Any] = {"command": list(command)}
+    wanted: dict[str, Any] = {"command": list(command)} if command else {}
     for item in env:
         name, equals, value = item.partition("=")
         if not equals or not name:

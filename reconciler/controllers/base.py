@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from reconciler.controllers.lines import Lines
 from reconciler.policies.budget import Grant
 from reconciler.resources.event import Event
 from reconciler.resources.lock import Lock
@@ -115,6 +116,23 @@ class Overdue:
     kill: bool
 
 
+class WorkerLine(NamedTuple):
+    """How a warm worker stands to its tasks."""
+
+    ready: bool
+    """It has said so."""
+    held: int
+    """Tasks it has been given and not answered."""
+    retire: str
+    """Why it is to be stopped; empty if it is not."""
+    at_once: bool
+    """Not only when it has answered what it has."""
+    kill: bool
+    """Without grace."""
+    fault: bool
+    """For what it did: that counts as a failure."""
+
+
 class World(Protocol):
     """A read-only view of one moment."""
 
@@ -164,6 +182,14 @@ class World(Protocol):
 
     def token_floor(self, lock: str) -> int:
         """The largest token of that lock that was ever given."""
+        ...
+
+    def lines(self, pool: str) -> Lines:
+        """What the workers of a warm pool have been given."""
+        ...
+
+    def line(self, worker: str) -> WorkerLine | None:
+        """What a warm worker has been given; None of any other."""
         ...
 
     def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
@@ -277,6 +303,22 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Assign:
+    """These tasks are claimed, made durable as such, and fed to these warm workers, in this order."""
+
+    pool: str
+    pairs: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relieve:
+    """A warm worker gets no more tasks, and is stopped when it has none."""
+
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expire:
     """These waiting tasks end: their deadline cannot be met any longer."""
 
@@ -347,6 +389,8 @@ Action = (
     | Cleanup
     | Lane
     | Dispatch
+    | Assign
+    | Relieve
     | Expire
     | Retire
     | Weigh

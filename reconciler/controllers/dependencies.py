@@ -33,7 +33,7 @@ def _missing(dependency: Dependency, world: World, now: datetime) -> str:
     pool = world.get(Pool, dependency.name)
     if pool is None or pool.metadata.deleted_at is not None:
         return f"pool/{dependency.name}, which is not there"
-    if pool.spec.tasks is not None:
+    if pool.spec.slots:
         return ""  # its slots are open as soon as it is declared
     workers = world.owned_by(pool.key, Worker)
     enough = len(workers) >= pool.replicas and all(_is(dependency.condition, pool, one, now) for one in workers)
@@ -63,7 +63,7 @@ def held_by(name: str, world: World) -> Pool | None:
 
 
 def _runs(pool: Pool, world: World) -> bool:
-    if pool.spec.tasks is not None:
+    if pool.spec.slots:
         return bool(world.queue(pool.name).claimed)
     return any(
         worker.status.process not in (Process.NONE, Process.BLOCKED) for worker in world.owned_by(pool.key, Worker)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from reconciler.errors import Conflict, NotFound, QueueFull, Refused, Unavailable
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.meta import Wish
-from reconciler.resources.pool import OnUnknown, Pool, Tasks
+from reconciler.resources.pool import Mode, OnUnknown, Pool, Tasks
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, RETRIED, Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.store.base import TaskRecord
@@ -135,7 +135,9 @@ def again(old: TaskRecord, next_id: Callable[[], int], now_ms: int) -> TaskRecor
 
 
 def _record(pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> TaskRecord:
-    spec: dict[str, Any] = {"pool": pool, "command": submission.command}
+    warm = defaults.mode is Mode.WARM
+    _suits(pool, warm, submission)
+    spec: dict[str, Any] = {"pool": pool} if warm else {"pool": pool, "command": submission.command}
     if submission.env:
         spec["env"] = submission.env
     if submission.payload is not None:
@@ -145,7 +147,7 @@ def _record(pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> 
     text = _text(spec)
     if len(text) > MAX_PAYLOAD_BYTES:
         raise Refused(f"a task of {len(text)} bytes, more than {MAX_PAYLOAD_BYTES}", "pass a file's name instead")
-    if submission.payload is not None:
+    if submission.payload is not None and not warm:
         payload = json.dumps(submission.payload, separators=(",", ":"))
         if len(payload) > MAX_ARGUMENT_BYTES:
             raise Refused(
@@ -185,6 +187,17 @@ def _record(pool: str, defaults: Tasks, submission: Submission, now_ms: int) -> 
             asked.append(submission.model_dump(mode="json", include=also))
         record.digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     return record
+
+
+def _suits(pool: str, warm: bool, submission: Submission) -> None:
+    """Raises Refused for a task that this kind of pool cannot run."""
+    if not warm and not submission.command:
+        raise Refused(f"a task for pool/{pool} has no command", "each task of a PerTask pool brings its command")
+    if warm and (submission.command or submission.env):
+        what = "command" if submission.command else "env"
+        raise Refused(f"pool/{pool} is Warm: its workers take a payload, no {what}", "leave it out")
+    if warm and "payload" not in submission.model_fields_set:
+        raise Refused(f"a task for pool/{pool} has no payload", 'give it one: {"payload": ...}, or null')
 
 
 def _moments(submission: Submission, now_ms: int) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     if pool.metadata.deleted_at is not None:
         return _leave(pool, workers, world, now)
     pool, actions, look_at = scaled(pool, world, now)
-    plan = _slots(pool, workers, world, now) if pool.spec.tasks is not None else _workers(pool, workers, world, now)
+    plan = _slots(pool, workers, world, now) if pool.spec.slots else _workers(pool, workers, world, now)
     return Plan((*actions, *plan.actions), _earliest(look_at, plan.requeue_at))
 
 
@@ -68,8 +68,9 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
 
 def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
     target = revision_hash(pool)
+    counts = _task_counts(world.queue(pool.name).counts) if pool.spec.warm else None
     if world.mode is not Mode.RUNNING:
-        status = _status(pool, workers, target, pool.status.rollout, False, now)
+        status = _status(pool, workers, target, pool.status.rollout, False, now, counts)
         return Plan(_said(pool, status, now))
 
     wanted: list[Worker] = []
@@ -94,7 +95,7 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
         step.rollout is None and not newcomers and all(_serves(w, target) for w in wanted)
     )
 
-    status = _status(pool, workers, target, step.rollout, settled, now)
+    status = _status(pool, workers, target, step.rollout, settled, now, counts)
     return Plan(
         (
             *revisions(pool, workers, target, world, now),
@@ -305,7 +306,7 @@ def _leave(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
     reason = f"pool/{pool.name} deleted"
     actions: list[Action] = [Delete(w.key, reason) for w in workers if w.metadata.deleted_at is None]
     queue = world.queue(pool.name) if pool.spec.tasks is not None else None
-    if queue is not None:
+    if pool.spec.slots:
         actions.append(Lane(pool.name, 0, revision_hash(pool)))
     if not workers and (queue is None or not queue.claimed):
         actions.extend(Remove(revision.key) for revision in world.owned_by(pool.key, Revision))
@@ -349,7 +350,13 @@ class _Count:
 
 
 def _status(
-    pool: Pool, workers: Sequence[Worker], target: str, rolling: Rollout | None, settled: bool, now: datetime
+    pool: Pool,
+    workers: Sequence[Worker],
+    target: str,
+    rolling: Rollout | None,
+    settled: bool,
+    now: datetime,
+    counts: TaskCounts | None = None,
 ) -> PoolStatus:
     count = _counts(pool, workers, target, now)
     conditions = pool.status.conditions
@@ -379,7 +386,7 @@ def _status(
         template_hash=target if settled else pool.status.template_hash,
         rollout=rolling,
         conditions=conditions,
-        tasks=None,
+        tasks=counts,
     )
 
 

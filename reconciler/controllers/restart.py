@@ -70,7 +70,9 @@ def counted(status: WorkerStatus, rules: Rules, now: datetime) -> WorkerStatus:
     end = status.last_exit
     if end is None or end.instance != status.instance:
         end = LastExit(reason=Reason.EXIT_UNKNOWN, message="nothing of it was found", at=now, instance=status.instance)
-    if status.stopping is not None and end.reason is not Reason.HOST_REBOOTED:
+    if status.stopping is not None and status.stopping.fault:
+        end = end.changed(reason=Reason.PROTOCOL_ERROR, message=status.stopping.reason)
+    elif status.stopping is not None and end.reason is not Reason.HOST_REBOOTED:
         dead = status.probed.dead if status.probed is not None else ""
         end = end.changed(reason=Reason.PROBE_FAILED, message=dead) if dead else end.changed(reason=Reason.STOPPED)
     found = fault.of_end(end)
@@ -228,7 +230,7 @@ def words(end: LastExit) -> str:
     match end.reason:
         case Reason.START_FAILED:
             return f"start failed: {end.message}"
-        case Reason.PROBE_FAILED:
+        case Reason.PROBE_FAILED | Reason.PROTOCOL_ERROR:
             return end.message
         case Reason.HOST_REBOOTED:
             return "a reboot of the host"

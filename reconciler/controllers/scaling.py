@@ -44,7 +44,7 @@ def scaled(pool: Pool, world: World, now: datetime) -> Scaled:
     if step is not None:
         scaled_at = now if step.waits else status.scaled_at
         status = status.changed(desired_replicas=step.slots, scaled_at=scaled_at)
-        word, unit = "ScaledUp" if step.slots > current else "ScaledDown", "slots" if pool.spec.tasks else "workers"
+        word, unit = "ScaledUp" if step.slots > current else "ScaledDown", "slots" if pool.spec.slots else "workers"
         actions = (Record(event(pool.key, word, f"from {current} to {step.slots} {unit}: {step.why}", now)),)
     elif decision.held:
         actions = (Record(event(pool.key, "ScaleUpHeld", decision.held, now)),)

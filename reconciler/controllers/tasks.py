@@ -65,10 +65,10 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     pool = world.get(Pool, key.name)
     queue = world.queue(key.name)
     now_ms = to_ms(now)
-    actions: list[Action] = _ends(key.name, pool, queue, now_ms)
+    actions: list[Action] = ends(key.name, pool, queue, now_ms)
     wake_ms = [queue.next_deadline_ms, queue.next_late_ms]
     if expired := queue.expired(now_ms, EXPIRE_AT_ONCE):
-        actions += _expire(key.name, expired, now)
+        actions += expire(key.name, expired, now)
         wake_ms.append(now_ms if len(expired) == EXPIRE_AT_ONCE else None)
     if unwanted := queue.unwanted(now_ms):
         actions.append(Recall(key.name, tuple(unwanted)))
@@ -86,20 +86,28 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
         if queue.next_weigh_ms <= now_ms:
             actions.append(Weigh(key.name))
         wake_ms.append(max(queue.next_weigh_ms, now_ms + WEIGH_EVERY_MS))
-    if pool is not None and pool.spec.tasks is not None and queue.next_retire_ms <= now_ms:
-        ttl_ms = round(pool.spec.tasks.ttl_after_finished_s * 1000)
-        actions.append(Retire(key.name, now_ms - ttl_ms, MOST_ENDED))
+    actions += retired(pool, queue, now_ms)
     moments = [ms for ms in wake_ms if ms is not None]
     return Plan(tuple(actions), from_ms(min(moments)) if moments else None)
 
 
-def _expire(name: str, ids: Sequence[int], now: datetime) -> list[Action]:
+def retired(pool: Pool | None, queue: Queue, now_ms: int) -> list[Action]:
+    """Lets those go that ended long ago, when it is time to look."""
+    if pool is None or pool.spec.tasks is None or queue.next_retire_ms > now_ms:
+        return []
+    ttl_ms = round(pool.spec.tasks.ttl_after_finished_s * 1000)
+    return [Retire(pool.name, now_ms - ttl_ms, MOST_ENDED)]
+
+
+def expire(name: str, ids: Sequence[int], now: datetime) -> list[Action]:
+    """Ends what waits and is too late."""
     message = "a task did not begin in time for its deadline: Expired"
     said = event(Key("Pool", name), Reason.START_DEADLINE_EXCEEDED, message, now, warning=True)
     return [Expire(name, tuple(ids)), Record(said)]
 
 
-def _ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Action]:
+def ends(name: str, pool: Pool | None, queue: Queue, now_ms: int) -> list[Action]:
+    """Ends what runs and has to."""
     overdue = queue.overdue(now_ms)
     if not overdue:
         return []

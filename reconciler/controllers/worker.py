@@ -29,6 +29,7 @@ from reconciler.controllers.base import (
     SetStatus,
     Signal,
     Spawn,
+    WorkerLine,
     World,
 )
 from reconciler.controllers.restart import Outcome, counted, decided, rest_decided, rules_of, start_or_rest, words
@@ -214,10 +215,14 @@ def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
     unwanted = _unwanted(worker, pool, world.mode, now)
     if not unwanted and status.template_hash != worker.spec.template_hash:
         unwanted = f"template {worker.spec.template_hash}"
+    line = world.line(worker.name) if pool is not None and pool.spec.warm else None
+    if line is not None and not unwanted and line.retire and (line.at_once or not line.held):
+        unwanted = line.retire
     if unwanted and status.stopping is None and dependencies.held_by(worker.spec.pool, world):
         return Plan()  # others that need it are stopped first; their end wakes this one
     if pool is None or unwanted or status.stopping is not None:
-        return _stop(worker, pool, _template(worker, pool, world), unwanted, world.mode is Mode.HURRYING, now)
+        hurry = world.mode is Mode.HURRYING
+        return _stop(worker, pool, _template(worker, pool, world), unwanted, hurry, now, line)
 
     probes = pool.spec.template.probes
     health = _health(status, probes, now) if probes.present else None
@@ -236,7 +241,10 @@ def _up(worker: Worker, pool: Pool | None, world: World, now: datetime) -> Plan:
             status = decided(status.changed(failures=0), now, "Forgive", "the next restart is at once", because)
         requeue_at = healthy_at if now < healthy_at else None
     said_now = tuple(Record(one) for one in _up_events(worker, health, now))
-    return _says(worker, _running(status, health), said_now, requeue_at)
+    running = _running(status, health)
+    if pool.spec.warm and not (line is not None and line.ready) and running.ready:
+        running = running.changed(state=State.RUNNING, ready=False, message="it has not said that it is ready")
+    return _says(worker, running, said_now, requeue_at)
 
 
 def _health(status: WorkerStatus, probes: Probes, now: datetime) -> Health:
@@ -269,8 +277,19 @@ def _up_events(worker: Worker, health: Health | None, now: datetime) -> list[Eve
     return said
 
 
-def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hurry: bool, now: datetime) -> Plan:
-    """The stop signal once, then SIGKILL at the deadline and again while it lives; a stop that has begun is carried through."""
+def _stop(
+    worker: Worker,
+    pool: Pool | None,
+    template: Template,
+    reason: str,
+    hurry: bool,
+    now: datetime,
+    line: WorkerLine | None = None,
+) -> Plan:
+    """The stop signal once, then SIGKILL at the deadline and again while it lives; a stop that has begun is carried through.
+
+    A warm worker gets the signal when it has answered what it has, unless it has to end because of that.
+    """
     status = worker.status
     latest = now + timedelta(seconds=template.stop.grace_period_s)
     stopping = status.stopping or Stopping(reason=reason, since=now, deadline=latest)
@@ -285,6 +304,9 @@ def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hu
     if not stopping.killed and stopping.deadline > latest:
         stopping = stopping.changed(deadline=latest)  # the clock was set back, or the grace period made shorter
 
+    if line is not None and (line.kill or line.fault) and not stopping.killed:
+        stopping = stopping.changed(deadline=now, pre_stop=None, fault=line.fault)
+    busy = line is not None and line.held > 0 and not line.at_once
     stopping, said = _before_signal(worker, template, stopping, hurry, now)
     if stopping.pre_stop is PreStopState.RUNNING:
         status = status.changed(ready=False, stopping=stopping, state=State.STOPPING, message=stopping.reason)
@@ -302,7 +324,7 @@ def _stop(worker: Worker, pool: Pool | None, template: Template, reason: str, hu
         said = (*said, Signal(worker.key, status.instance, "SIGKILL", tree=True, reason=stopping.reason))
         deadline = now + timedelta(seconds=KILL_AGAIN_S)
         stopping = stopping.changed(signalled=True, killed=True, deadline=deadline)
-    elif not stopping.signalled:
+    elif not stopping.signalled and not busy:
         asks = Signal(worker.key, status.instance, template.stop.signal, tree=False, reason=stopping.reason)
         said = (*said, asks)
         stopping = stopping.changed(signalled=True)

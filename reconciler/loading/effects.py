@@ -80,8 +80,8 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
     if not isinstance(old, Pool) or not isinstance(new, Pool):
         return None
     names = tuple(worker.name for worker in workers)
-    if (old.spec.tasks is None) != (new.spec.tasks is None):
-        what = "the pool runs tasks now" if new.spec.tasks is not None else "the pool runs workers now"
+    if old.spec.slots != new.spec.slots:
+        what = "the pool runs tasks now" if new.spec.slots else "the pool runs workers now"
         return "replace", "restart", names[::-1] or _missing(new, 0), what
     new = new.changed(status=old.status)
     target = revision_hash(new)
@@ -89,7 +89,7 @@ def _of_pool(old: Object, new: Object, fields: Sequence[Field], workers: Sequenc
     scaled = _scaled(old, new, workers)
     if target != revision_hash(old):
         because = _paths([field for field in fields if field.change is Change.TEMPLATE])
-        if new.spec.tasks is not None:
+        if new.spec.slots:
             return "update", "live", (), f"{because}: tasks that run go on, the next ones begin with it"
         outdated = [worker for worker in kept if worker.spec.template_hash != target]
         replaced = sorted(outdated, key=lambda worker: worker.status.ready)  # as a rollout: those that are down first
@@ -113,7 +113,7 @@ def _scaled(old: Pool, new: Pool, workers: Sequence[Worker]) -> tuple[tuple[str,
     if before == after:
         return None
     said = f"spec.replicas from {before} to {after}"
-    if new.spec.tasks is not None:
+    if new.spec.slots:
         return (), f"{said}: slots are {'opened' if after > before else 'closed when their task has ended'}"
     if after > before:
         starting = _missing(new, before)
@@ -123,7 +123,7 @@ def _scaled(old: Pool, new: Pool, workers: Sequence[Worker]) -> tuple[tuple[str,
 
 
 def _missing(obj: Object, first: int) -> tuple[str, ...]:
-    if not isinstance(obj, Pool) or obj.spec.tasks is not None:
+    if not isinstance(obj, Pool) or obj.spec.slots:
         return ()
     return tuple(f"{obj.name}-{ordinal}" for ordinal in range(first, obj.replicas))
 

@@ -277,6 +277,13 @@ _SEMANTICS = (
         right="template: {command: [sleep, inf]}",
     ),
     Rule(
+        "warm", Layer.SEMANTICS, "a field of warm workers where there are none",
+        "assignment, depth and recycle are about processes that take task after task: tasks: {mode: Warm}.",
+        "Write mode: Warm with the command of the workers, or remove the field.",
+        wrong="template: {command: [score], recycle: {maxTasks: 10}}",
+        right="template: {command: [score], recycle: {maxTasks: 10}}\ntasks: {mode: Warm}",
+    ),
+    Rule(
         "working-dir", Layer.SEMANTICS, "a relative path without a directory to begin at",
         "Processes start in / unless workingDir says otherwise, never in the directory that the daemon was started in.",
         "Add an absolute workingDir, or write the whole path.",

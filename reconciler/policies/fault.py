@@ -62,6 +62,11 @@ ENDS: dict[Reason, Fault | None] = {
         "its probes failed and it was stopped",
         "the message says which probe and what it answered",
     ),
+    Reason.PROTOCOL_ERROR: Fault(
+        FaultType.UNHEALTHY,
+        "a warm worker broke the protocol and was stopped",
+        "the message says what it wrote; nothing but answers may go to its stdout",
+    ),
     Reason.EXIT_UNKNOWN: Fault(
         FaultType.UNEXPECTED_EXIT,
         "it ended while nobody could see how",

@@ -152,6 +152,7 @@ def _pool(pool: Pool) -> Iterator[Finding]:
         for index, retry_rule in enumerate(spec.tasks.retry.rules):
             yield from _match(("spec", "tasks", "retry", "rules", index), retry_rule)
         yield from _scheduling(("spec", "tasks", "scheduling"), spec.tasks.scheduling)
+    yield from _warm(pool)
 
 
 def _autoscale(pool: Pool) -> Iterator[Finding]:
@@ -168,6 +169,20 @@ def _autoscale(pool: Pool) -> Iterator[Finding]:
 
 def _as_written(model: Model, fields: Iterable[str]) -> str:
     return ", ".join(sorted(type(model).model_fields[name].alias or name for name in fields))
+
+
+def _warm(pool: Pool) -> Iterator[Finding]:
+    """What only workers that take tasks can have."""
+    spec = pool.spec
+    if spec.warm:
+        return
+    help = "write tasks: {mode: Warm}, or remove it"
+    if spec.template.recycle is not None:
+        yield Finding("warm", (*_TEMPLATE, "recycle"), "only warm workers are recycled", help)
+    for field in ("assignment", "depth"):
+        if spec.tasks is not None and field in spec.tasks.model_fields_set:
+            message = f"{field} is about workers that take tasks, and a PerTask pool has none"
+            yield Finding("warm", ("spec", "tasks", field), message, help)
 
 
 def _backoff(path: FieldPath, backoff: Backoff) -> Iterator[Finding]:
@@ -209,10 +224,10 @@ def _match(path: FieldPath, rule: Match) -> Iterator[Finding]:
 def _commands(pool: Pool) -> Iterator[Finding]:
     template = pool.spec.template
     path = (*_TEMPLATE, "command")
-    if pool.spec.tasks is not None and template.command:
+    if pool.spec.slots and template.command:
         message = "a PerTask pool takes no command: each task brings its own"
         yield Finding("command", path, message, "remove command, or remove tasks")
-    if pool.spec.tasks is None and not template.command:
+    if not pool.spec.slots and not template.command:
         message = "nothing to run"
         yield Finding("command", path, message, "add command: [PROGRAM, ARGUMENT], or tasks: {} for a pool of slots")
     yield from _program(path, template.command, template)
@@ -278,7 +293,7 @@ def _variables(pool: Pool, texts: Sequence[tuple[FieldPath, str]]) -> Iterator[F
     """Variables that are declared twice or are not ours to set, and $(NAME) that will not be there."""
     template = pool.spec.template
     known = set(_OF_EVERY_PROCESS)
-    if pool.spec.tasks is None:
+    if not pool.spec.slots:
         known |= _OF_WORKERS
         known |= {f"PORT_{port.name.upper().replace('-', '_')}" for port in template.ports}
         known |= {"PORT"} if template.ports else set()
@@ -387,7 +402,7 @@ def _stop(pool: Pool) -> Iterator[Finding]:
         return
     path = (*_TEMPLATE, "stop", "preStop")
     yield from _program((*path, "exec", "command"), template.stop.pre_stop.exec.command, template)
-    if pool.spec.tasks is not None:
+    if pool.spec.slots:
         message = "a PerTask pool has no workers that are stopped: its tasks end by themselves"
         yield Finding(
             "pre-stop", path, message, "remove preStop, or let the task's own program finish on its stop signal"
@@ -430,7 +445,7 @@ def _probes(pool: Pool) -> Iterator[Finding]:
         path = (*_TEMPLATE, "probes", kind.value)
         if probe is None:
             continue
-        if pool.spec.tasks is not None:
+        if pool.spec.slots:
             message = "a PerTask pool has no workers that could be probed"
             yield Finding("probe", path, message, "remove probes, or give the tasks a timeout")
         yield from _probe(path, probe, template)
@@ -483,6 +498,6 @@ def _locks(pool: Pool) -> Iterator[Finding]:
         names.add(use.name)
         if use.timeout_s is not None and use.timeout_s <= 0:
             yield Finding("range", (*path, "timeout"), "no lock is had in no time", "write timeout: 10m, or remove it")
-    if pool.spec.locks and pool.spec.tasks is not None:
+    if pool.spec.locks and pool.spec.slots:
         message = "locks are held by workers, and a PerTask pool has none"
         yield Finding("value", ("spec", "locks"), message, "let the task's command be: reconciler lock run NAME -- CMD")

@@ -120,6 +120,14 @@ class Cleanup(Model):
     )
 
 
+class Recycle(Model):
+    """When a warm worker is replaced, one after another and never within a task; whichever comes first."""
+
+    max_tasks: int | None = Field(default=None, ge=1, le=1_000_000_000, description="After so many tasks.")
+    max_memory_bytes: Size | None = Field(default=None, description="When it and its children use more.")
+    max_age_s: Duration | None = Field(default=None, description="When it has been up for so long.")
+
+
 class Template(Model):
     """The process: a change of `command`, `env`, `user`, `workingDir`, `ports` or `sockets` replaces workers."""
 
@@ -170,12 +178,16 @@ class Template(Model):
     cleanup: Cleanup = Field(
         default=Cleanup.model_construct(), description="What is removed after it.", json_schema_extra=_LIVE
     )
+    recycle: Recycle | None = Field(
+        default=None, description="When a warm worker has served enough and is replaced.", json_schema_extra=_LIVE
+    )
 
 
 class Mode(StrEnum):
     """How tasks meet processes."""
 
     PER_TASK = "PerTask"
+    WARM = "Warm"
 
 
 class OnUnknown(StrEnum):
@@ -215,13 +227,28 @@ class Retry(Model):
     )
 
 
+class Assignment(Model):
+    """Which worker a task with a key goes to."""
+
+    type: Literal["ConsistentHash"] = Field(
+        default="ConsistentHash", description="ConsistentHash: a key meets the same worker, by its place on a ring."
+    )
+    virtual_nodes: int = Field(default=128, ge=1, le=4096, description="Places of each worker on the ring.")
+    load_factor: float = Field(
+        default=1.25,
+        ge=1.0,
+        le=100.0,
+        description="A worker before which more than this times the average waits (and 64 tasks) is passed by.",
+    )
+
+
 class Tasks(Model):
-    """Makes the pool's replicas slots for submitted tasks."""
+    """Makes the pool's replicas slots for submitted tasks, or its workers takers of them."""
 
     mode: Mode = Field(
         default=Mode.PER_TASK,
         strict=False,
-        description="PerTask: the command comes with the task.",
+        description="PerTask: the command comes with the task. Warm: the template's processes take tasks.",
         json_schema_extra=changes(Change.TEMPLATE),
     )
     scheduling: Scheduling = Field(
@@ -240,6 +267,16 @@ class Tasks(Model):
     )
     queue_limit: int = Field(
         default=1_000_000, ge=1, le=100_000_000, description="Tasks waiting at once; more are refused."
+    )
+    assignment: Assignment | None = Field(
+        default=None, description="Warm: which worker a key meets; absent: any.", json_schema_extra=_LIVE
+    )
+    depth: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Warm: tasks a worker is given ahead at most; long ones are given one by one.",
+        json_schema_extra=_LIVE,
     )
 
 
@@ -342,6 +379,16 @@ class PoolSpec(Model):
             found.pop("replicas", None)
         return found
 
+    @property
+    def warm(self) -> bool:
+        """Whether its workers take tasks."""
+        return self.tasks is not None and self.tasks.mode is Mode.WARM
+
+    @property
+    def slots(self) -> bool:
+        """Whether its replicas are slots for tasks that bring their command, and it has no workers."""
+        return self.tasks is not None and self.tasks.mode is Mode.PER_TASK
+
 
 class TaskCounts(Model):
     """Tasks of a pool by state."""
@@ -433,4 +480,6 @@ def revision_hash(pool: Pool) -> str:
     hash_, asked = template_hash(pool.spec.template), pool.status.restarts_asked
     if pool.spec.locks:  # who runs without holding them has to be replaced
         hash_ = hashlib.sha256(f"{hash_}+{[use.name for use in pool.spec.locks]}".encode()).hexdigest()[:10]
+    if pool.spec.warm:  # the same command with a channel is another process
+        hash_ = hashlib.sha256(f"{hash_} {Mode.WARM}".encode()).hexdigest()[:10]
     return hashlib.sha256(f"{hash_}+{asked}".encode()).hexdigest()[:10] if asked else hash_

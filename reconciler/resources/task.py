@@ -82,9 +82,11 @@ RETRIED = frozenset(_ENDS - {TaskState.SUCCEEDED})
 class Submission(Model):
     """One task as it is submitted: a line of `submit --from`, an item of the HTTP list."""
 
-    command: list[Argument] = Field(min_length=1, max_length=4096, description="argv; no shell.")
+    command: list[Argument] = Field(
+        default=[], max_length=4096, description="argv; no shell. A Warm pool takes none: it takes a payload."
+    )
     env: dict[str, Argument] = Field(default_factory=dict, description="Variables beside those of the pool.")
-    payload: Any = Field(default=None, description="Any JSON value; handed on in RECONCILER_PAYLOAD.")
+    payload: Any = Field(default=None, description="Any JSON value; in RECONCILER_PAYLOAD, or for a Warm pool.")
     idempotency_key: str | None = Field(
         default=None, min_length=1, max_length=255, description="The same key and content: the same task."
     )
@@ -110,7 +112,7 @@ class TaskSpec(Model):
     """What was submitted."""
 
     pool: str
-    command: list[str]
+    command: list[str] = []
     env: dict[str, str] = {}
     payload: Any = None
     priority: int = DEFAULT_PRIORITY

@@ -61,6 +61,8 @@ class Reason(StrEnum):
     HOST_REBOOTED = "HostRebooted"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     """A task's deadline passed while it ran."""
+    PROTOCOL_ERROR = "ProtocolError"
+    """A warm worker said what makes no sense, or closed its channel."""
     START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
     """A task did not begin in time for its deadline."""
 
@@ -107,6 +109,7 @@ class Stopping(Model):
     signalled: bool = False
     killed: bool = False
     pre_stop: PreStopState | None = Field(default=None, description="The command before the signal; absent: none.")
+    fault: bool = Field(default=False, description="It is stopped for what it did: that counts as a failure.")
 
 
 class Decision(Model):

@@ -26,6 +26,7 @@ from reconciler.backends.launch import (
 )
 from reconciler.controllers.base import (
     Action,
+    Assign,
     Charge,
     Cleanup,
     Create,
@@ -39,6 +40,7 @@ from reconciler.controllers.base import (
     PreStop,
     Recall,
     Record,
+    Relieve,
     Remove,
     Retire,
     SetSpec,
@@ -59,6 +61,7 @@ from reconciler.resources.worker import Worker, WorkerSpec
 from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.observer import Observer
 from reconciler.runtime.queues import Queues
+from reconciler.runtime.warm import Warm
 from reconciler.store.base import Store
 
 log = logging.getLogger("reconciler")
@@ -72,7 +75,7 @@ class Executor:
     """The only one that acts on plans."""
 
     def __init__(
-        self, store: Store, queues: Queues, observer: Observer, link: Link, host: Host, budgets: Budgets
+        self, store: Store, queues: Queues, observer: Observer, link: Link, host: Host, budgets: Budgets, warm: Warm
     ) -> None:
         self.outbox: list[Message] = []
         """What the launcher is told once this turn is durable."""
@@ -88,6 +91,7 @@ class Executor:
         self._link = link
         self._host = host
         self._budgets = budgets
+        self._warm = warm
         self._starts = Starts(host)
 
     def run(self, actions: Sequence[Action], world: World, now: datetime) -> None:
@@ -175,9 +179,16 @@ class Executor:
                 for task_id in ids:
                     self._queues.of(pool).recalled(task_id)
                 self.signals.append(["recall", [task_key(task_id) for task_id in ids]])
+            case Assign(pool=pool, pairs=pairs):
+                self._warm.assign(pool, pairs)
+            case Relieve(key=key, reason=reason):
+                log.info("relieve %s (%s)", key, reason)
+                self._warm.retire(key.name, reason)
             case EndTask(pool=pool, id=task_id, instance=instance, signal=name, tree=tree):
-                self._signal(task_key(task_id), instance, name, tree)
-                self._queues.of(pool).step_done(Overdue(task_id, instance, tree), to_ms(now))
+                queue = self._queues.of(pool)
+                queue.step_done(Overdue(task_id, instance, tree), to_ms(now))
+                if not self._warm.end_task(task_id, task_id in queue.overran):
+                    self._signal(task_key(task_id), instance, name, tree)
             case Charge(pool=pool, at=at):
                 self._budgets.charge(pool, at)
             case Record(event=happened):
@@ -197,7 +208,8 @@ class Executor:
                 raise StartError("expand", 0, f"revision {template_hash} of pool/{pool} is gone")
             if live is not None:  # these apply without a restart, so the newest ones hold
                 template = template.changed(stop=live.spec.template.stop, probes=live.spec.template.probes)
-            self.outbox += self._starts.worker(pool, worker, instance, template_hash, template)
+            channel = live is not None and live.spec.warm
+            self.outbox += self._starts.worker(pool, worker, instance, template_hash, template, channel)
         except StartError as error:
             self._observer.start_failed(worker.name, instance, error.step, error.errno, error.message, to_ms(now))
 

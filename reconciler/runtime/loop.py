@@ -23,7 +23,7 @@ from reconciler.controllers import lock as lock_controller
 from reconciler.controllers import pool as pool_controller
 from reconciler.controllers import restartpolicy as restartpolicy_controller
 from reconciler.controllers import schedulingpolicy as schedulingpolicy_controller
-from reconciler.controllers import tasks as tasks_controller
+from reconciler.controllers import warm as warm_controller
 from reconciler.controllers import worker as worker_controller
 from reconciler.controllers.base import Lane, Mode, Plan, World
 from reconciler.coordination.tokens import Tokens
@@ -44,6 +44,7 @@ from reconciler.runtime.executor import Executor
 from reconciler.runtime.locks import Sessions
 from reconciler.runtime.observer import Observer
 from reconciler.runtime.queues import Queues
+from reconciler.runtime.warm import Warm
 from reconciler.runtime.workqueue import WorkQueue
 from reconciler.runtime.world import StoreWorld
 from reconciler.store.base import Store, StoreFull, TaskRecord
@@ -78,7 +79,7 @@ CONTROLLERS: dict[str, Callable[[Key, World, datetime], Plan]] = {
     "RestartPolicy": restartpolicy_controller.plan,
     "SchedulingPolicy": schedulingpolicy_controller.plan,
     "Worker": worker_controller.plan,
-    "Queue": tasks_controller.plan,
+    "Queue": warm_controller.plan,
 }
 
 
@@ -104,11 +105,12 @@ class Loop:
         self.work = WorkQueue()
         self.budgets = Budgets(store, clock.now())
         self.sessions = Sessions(store, clock, tokens)
-        self.world = StoreWorld(store, self.queues, self.budgets, self.sessions)
+        self.warm = Warm(store, self.queues, self._look_at)
+        self.world = StoreWorld(store, self.queues, self.budgets, self.sessions, self.warm)
         for pool in store.all(Pool):
             self._order_queue(pool)
-        self.observer = Observer(store, self.queues, self._tasks_changed)
-        self.executor = Executor(store, self.queues, self.observer, link, host, self.budgets)
+        self.observer = Observer(store, self.queues, self.warm, self._tasks_changed)
+        self.executor = Executor(store, self.queues, self.observer, link, host, self.budgets, self.warm)
         self.degraded = ""
         """Why nothing can be made durable now; empty when all is well."""
         self.wants_rescan = False
@@ -295,6 +297,7 @@ class Loop:
             for record in refused:
                 self.queues.of(record.pool).forget(record)
             self.executor.withdraw({task_key(record.id) for record in refused})
+            self.warm.withdraw([record.id for record in refused])
             for _, failed in waiters:
                 failed(error)
             return
@@ -302,6 +305,8 @@ class Loop:
             log.warning("the state can be written again")
             self.degraded, self._retry_store_at = "", None
         self._let_out()
+        for feed in self.warm.feeds(to_ms(now)):
+            self._link.send(feed)
         for done, _ in waiters:
             done()
 
@@ -407,6 +412,14 @@ class Loop:
         held = [record for record in list(queue.live.values()) if not queue.cancel(record, now_ms)]
         self._recall([record.id for record in held if record.state is TaskState.PENDING])
 
+    def _look_at(self, key: Key) -> None:
+        """A warm worker's line has changed."""
+        if key.kind == "Queue":
+            self._tasks_changed(key.name)
+        else:
+            self.work.add(key)
+            self._wake(0.0)
+
     def _tasks_changed(self, pool: str) -> None:
         self.work.add(Key("Queue", pool))
         declared = self.store.get(Pool, pool)
@@ -442,5 +455,7 @@ def _of_tasks_only(message: Sequence[Any]) -> bool:
             return all(row[0].startswith("task/") for row in message[1])
         case "exited":
             return all(row[1].startswith("task/") for row in message[1])
+        case "said":
+            return True
         case _:
             return False

@@ -15,17 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from reconciler.controllers.tasks import EndedTry, after_exit, fault_event, tries_with
+from reconciler.controllers.tasks import EndedTry
 from reconciler.launcher.protocol import PRE_STOP_KIND, PRE_STOP_MARK, Exit
 from reconciler.policies import start_failure
 from reconciler.resources.event import event
 from reconciler.resources.meta import Key
-from reconciler.resources.pool import Pool, Retry, Template
+from reconciler.resources.pool import Pool, Template
 from reconciler.resources.revision import Revision, revision_name
-from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms, to_ms
 from reconciler.resources.worker import LastExit, PreStopState, Process, Reason, Worker, WorkerStatus
 from reconciler.runtime.queues import Queues, TaskQueue
+from reconciler.runtime.tries import conclude
+from reconciler.runtime.warm import Warm
 from reconciler.store.base import Store, TaskRecord
 
 _SIGNAL_NAMES = {number.value: number.name for number in signals.Signals}
@@ -34,9 +35,10 @@ _SIGNAL_NAMES = {number.value: number.name for number in signals.Signals}
 class Observer:
     """The only writer of what is known of processes."""
 
-    def __init__(self, store: Store, queues: Queues, queue_changed: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, queues: Queues, warm: Warm, queue_changed: Callable[[str], None]) -> None:
         self._store = store
         self._queues = queues
+        self._warm = warm
         self._queue_changed = queue_changed
         self._settled = False
         self._rebooted = store.rebooted
@@ -105,6 +107,12 @@ class Observer:
                 case "unenforced":
                     _, template, lacking = message
                     self._unenforced(template, lacking)
+                case "said":
+                    for key, instance, upto, text in message[1]:
+                        self._warm.said(key, instance, upto, text, now)
+                case "channels":
+                    for key, instance, note in message[1]:
+                        self._warm.channel(key, instance, note)
                 case "children":
                     children = message[1]
                 case "hello":
@@ -149,6 +157,7 @@ class Observer:
                     process=Process.UP, pid=pid, started_at=from_ms(started_ms), adopted=adopted, stuck=False
                 ),
             )
+            self._warm.started(worker, listed=not self._settled)
 
     def _exited(self, key: str, instance: str, exit_: Exit) -> None:
         kind, _, name = key.partition("/")
@@ -187,6 +196,7 @@ class Observer:
             return
         status = worker.status
         ended = how(exit_, asked=status.stopping is not None)
+        self._warm.ended(worker, ended, self._now)
         last = LastExit(
             code=ended.code,
             signal=ended.signal,
@@ -227,22 +237,7 @@ class Observer:
             ended = ended._replace(message=self._why_no_task(record, exit_["failed"]))
         elif record.id in queue.overran:
             ended = ended._replace(reason=queue.overran[record.id])
-        pool = self._store.get(Pool, record.pool)
-        retry = pool.spec.tasks.retry if pool is not None and pool.spec.tasks is not None else Retry()
-        over = record.state.ended
-        ran_ms = max(0, at_ms - record.started_ms) if record.started_ms else 0
-        queue.charge(record, exit_.get("cpu_ms", ran_ms), ran_ms)
-        verdict = after_exit(record, ended, retry, at_ms)
-        said = None if over or ended is _FINE else fault_event(record, ended, verdict, self._now)
-        if said is not None:
-            self._store.add_event(said)
-        record.exit_code, record.signal = ended.code, ended.signal
-        record.reason, record.message = verdict.reason.value if verdict.reason is not None else None, verdict.message
-        if verdict.state is TaskState.RETRYING:
-            record.tries = tries_with(record, verdict, at_ms)
-            queue.again(record, verdict.due_ms)
-        else:
-            queue.end(record, verdict.state, at_ms)
+        conclude(self._store, queue, record, ended, at_ms, self._now, exit_.get("cpu_ms"))
         self._touched.add(queue.pool)
 
     def _emptied(self, key: str, instance: str, escaped: int) -> None:
@@ -380,9 +375,12 @@ class Observer:
             else:  # it ran, and the launcher has neither the child nor its end
                 self._worker_exited(worker.name, status.instance, self._gone)
                 self._emptied(f"worker/{worker.name}", status.instance, 0)
+        self._warm.settle(self._rebooted, self._now)
         for queue in self._queues:
             for record in list(queue.live.values()):
                 if record.claim and (f"task/{record.id}", queue.instance(record)) not in known:
+                    if self._warm.has(record.id):
+                        continue  # its worker lives, and has it or is given it
                     if self._rebooted:  # the launcher's journal is never synced: it may have begun
                         self._task_exited(str(record.id), queue.instance(record), self._gone)
                     else:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from reconciler.controllers.base import Mode, Queue
+from reconciler.controllers.base import Mode, Queue, WorkerLine
+from reconciler.controllers.lines import Lines
 from reconciler.policies.budget import Grant
 from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object
@@ -15,6 +16,7 @@ from reconciler.resources.revision import Revision, revision_name
 from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.locks import Sessions
 from reconciler.runtime.queues import Queues
+from reconciler.runtime.warm import Warm
 from reconciler.store.base import Store
 
 T = TypeVar("T", bound=Object)
@@ -31,8 +33,9 @@ class Gauges(Protocol):
 class StoreWorld:
     """The store and the queues as they stand; nothing is copied, and nothing can be changed through it."""
 
-    def __init__(self, store: Store, queues: Queues, budgets: Budgets, sessions: Sessions) -> None:
+    def __init__(self, store: Store, queues: Queues, budgets: Budgets, sessions: Sessions, warm: Warm) -> None:
         self._store = store
+        self.warm = warm
         self._queues = queues
         self._budgets = budgets
         self._sessions = sessions
@@ -98,6 +101,14 @@ class StoreWorld:
     def queue(self, pool: str) -> Queue:
         """The pool's tasks."""
         return self._queues.of(pool)
+
+    def lines(self, pool: str) -> Lines:
+        """What the workers of a warm pool have been given."""
+        return self.warm.of(pool)
+
+    def line(self, worker: str) -> WorkerLine | None:
+        """What a warm worker has been given; None of any other."""
+        return self.warm.line(worker)
 
     def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
         """When the budgets of the pool and of the host allow the next restart of one of its workers."""
