@@ -153,8 +153,13 @@ class Controller:
         self._prober = Prober(self.store, self.clock, beside, self.loop.wake, self._outputs.said_ready)
         self.usage = Sampler(self._running, self.clock, sample_every_s)
         self.loop.world.gauges = self.usage
+        self.loop.warm.memory = self._memory_bytes
         notified = socket.socket(fileno=int(os.environ["RECONCILER_NOTIFY_FD"]))
         self._listener = Listener(notified, self.store, self.clock, self._prober.notified)
+
+    def _memory_bytes(self, worker: str, pid: int) -> int:
+        sample = self.usage.of(f"worker/{worker}", pid)
+        return 0 if sample is None else sample.memory_bytes
 
     async def run(self) -> None:
         """Serves until this process ends: `leave`, a defect, or the launcher is gone."""

@@ -18,7 +18,7 @@ from reconciler.resources.autoscale import MAX_REPLICAS
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES, EnvVar
 from reconciler.resources.lock import TOKEN, Lock, token_variable
 from reconciler.resources.meta import Key, Model, Object
-from reconciler.resources.pool import Mode, OnChange, Pool, Template
+from reconciler.resources.pool import Mode, OnChange, Pool, Tasks, Template
 from reconciler.resources.probe import WAYS, Kind, Notify, Probe
 from reconciler.resources.restart import Backoff, Match, RestartPolicy, RestartPolicySpec, Rule
 from reconciler.resources.scheduling import SchedulingPolicy, SchedulingPolicySpec
@@ -179,10 +179,12 @@ def _warm(pool: Pool) -> Iterator[Finding]:
     help = "write tasks: {mode: Warm}, or remove it"
     if spec.template.recycle is not None:
         yield Finding("warm", (*_TEMPLATE, "recycle"), "only warm workers are recycled", help)
-    for field in ("assignment", "depth"):
-        if spec.tasks is not None and field in spec.tasks.model_fields_set:
-            message = f"{field} is about workers that take tasks, and a PerTask pool has none"
-            yield Finding("warm", ("spec", "tasks", field), message, help)
+    if spec.tasks is not None:
+        shown = Tasks()  # what is shown of a pool has every field, and can be applied again
+        for field in ("assignment", "depth"):
+            if getattr(spec.tasks, field) != getattr(shown, field):
+                message = f"{field} is about workers that take tasks, and a PerTask pool has none"
+                yield Finding("warm", ("spec", "tasks", field), message, help)
 
 
 def _backoff(path: FieldPath, backoff: Backoff) -> Iterator[Finding]:

@@ -149,8 +149,8 @@ class Warm:
         self._planned = planned
         self._lines: dict[str, WarmLine] = {}
         self._of_task: dict[int, WarmLine] = {}
-        self.memory: Callable[[str], int] = lambda worker: 0
-        """What a worker was last seen to use."""
+        self.memory: Callable[[str, int], int] = lambda worker, pid: 0
+        """What that process of a worker was last seen to use."""
         self._claims: dict[tuple[str, int], dict[int, TaskRecord]] = {}
         """From an earlier life of the controller, until the launcher has told what lives."""
         for pool in store.all(Pool):
@@ -174,7 +174,7 @@ class Warm:
             line.open = up and stays and line.ready and status.ready
             line.expected = worker.metadata.deleted_at is None and status.state not in _AWAY
             line.started_at = status.started_at
-            line.memory_bytes = self.memory(worker.name)
+            line.memory_bytes = self.memory(worker.name, status.pid or 0)
             found.append(line)
         return PoolLines(found, self._queues.of(pool))
 
