@@ -17,8 +17,9 @@ import select
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .machine import Child, S
+from .machine import Child
 from .protocol import Message
+from .table import S
 from .timers import Timers
 
 READ_BYTES = 256 << 10

@@ -26,10 +26,11 @@ from .channels import Channels
 from .containment import Trees
 from .failure import StartFailed
 from .logs import Logs
-from .machine import Child, Machine, Request, S
+from .machine import Child, Machine, Request
 from .oom import KernelLog
 from .protocol import Exit
 from .system import Prepared, Starter
+from .table import S
 from .tasklogs import TaskLogs
 from .timers import Timers, now
 from .wires import complain

@@ -22,7 +22,8 @@ from functools import partial
 
 from . import system
 from .cgroups import Cgroups
-from .machine import Child, S
+from .machine import Child
+from .table import S
 
 LOOKED_AT_ONCE = 64
 """So many new instances are looked at in one turn."""

@@ -17,8 +17,9 @@ from typing import Any
 from reconciler import crash
 
 from . import system
+from .again import failures_after, restart_delay_s
 from .failure import StartFailed
-from .machine import Child, failures_after, restart_delay_s
+from .machine import Child
 from .notify import NotifySocket
 from .protocol import FrameError, Message
 from .state import ApiSocket, Refused

@@ -14,170 +14,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
-from heapq import heapify, heappop, heappush
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from .lanes import Lane
 from .protocol import PRE_STOP_KIND, PRE_STOP_MARK, Exit, FrameError, Message, Template
+from .table import TABLE, WHY, E, S, X
 
 ROWS_PER_FRAME = 10_000
 """A frame has an end: more exits than these come in frames of their own."""
 
 SEQ_GAP = 1_000
 """Sequence numbers left out at each start: a number said while the journal could not be written is never given twice."""
-
-
-class S(Enum):
-    """Where one instance stands."""
-
-    __hash__ = object.__hash__  # by identity, in C: the table is asked six times a task
-
-    ABSENT = "absent"
-    WAITING = "waiting"
-    """Wanted, no slot yet; nothing of it is durable."""
-    INTENDED = "intended"
-    """In the journal; no pid is known yet."""
-    BLOCKED = "blocked"
-    """In the journal; a process that may be it lives, and nobody can tell."""
-    UP = "up"
-    EMPTYING = "emptying"
-    """Its main process has ended, its tree has not."""
-    ENDED = "ended"
-    """Gone; the controller has not yet said that it knows."""
-    ACKED = "acked"
-    """The controller knows the exit; the tree is still there."""
-
-
-class E(Enum):
-    """What can happen to an instance."""
-
-    __hash__ = object.__hash__
-
-    SPAWN = "spawn"
-    RIVAL = "rival"
-    """Another instance wants the same key."""
-    GO = "go"
-    STARTED = "started"
-    EXIT = "exit"
-    """Also a start that failed, and an end that nobody saw."""
-    HOLD = "hold"
-    EMPTIED = "emptied"
-    ACK = "ack"
-    RECALL = "recall"
-    HANGUP = "hangup"
-
-
-class X(Enum):
-    """What follows."""
-
-    __hash__ = object.__hash__
-
-    QUEUE = "queue"
-    INTENT = "intent"
-    PID = "pid"
-    SAY_STARTED = "say started"
-    EXITED = "exited"
-    SAY_EXITED = "say exited"
-    EMPTIED = "emptied"
-    FORGET = "forget"
-    REFUSE = "refuse"
-    DEFECT = "defect"
-
-
-_DEFECT = (X.DEFECT,)
-
-TABLE: dict[tuple[S, E], tuple[S, tuple[X, ...]]] = {
-    (S.ABSENT, E.SPAWN): (S.WAITING, (X.QUEUE,)),
-    (S.ABSENT, E.RIVAL): (S.ABSENT, ()),
-    (S.ABSENT, E.GO): (S.ABSENT, _DEFECT),
-    (S.ABSENT, E.STARTED): (S.ABSENT, _DEFECT),
-    (S.ABSENT, E.EXIT): (S.ABSENT, _DEFECT),
-    (S.ABSENT, E.HOLD): (S.ABSENT, _DEFECT),
-    (S.ABSENT, E.EMPTIED): (S.ABSENT, _DEFECT),
-    (S.ABSENT, E.ACK): (S.ABSENT, ()),
-    (S.ABSENT, E.RECALL): (S.ABSENT, ()),
-    (S.ABSENT, E.HANGUP): (S.ABSENT, ()),
-    (S.WAITING, E.SPAWN): (S.WAITING, ()),  # asked twice, run once
-    (S.WAITING, E.RIVAL): (S.WAITING, (X.REFUSE,)),
-    (S.WAITING, E.GO): (S.INTENDED, (X.INTENT,)),
-    (S.WAITING, E.STARTED): (S.WAITING, _DEFECT),
-    (S.WAITING, E.EXIT): (S.WAITING, _DEFECT),
-    (S.WAITING, E.HOLD): (S.WAITING, _DEFECT),
-    (S.WAITING, E.EMPTIED): (S.WAITING, _DEFECT),
-    (S.WAITING, E.ACK): (S.WAITING, _DEFECT),
-    (S.WAITING, E.RECALL): (S.ABSENT, (X.FORGET,)),
-    (S.WAITING, E.HANGUP): (S.ABSENT, (X.FORGET,)),  # it has no intent: the next controller asks again or does not
-    (S.INTENDED, E.SPAWN): (S.INTENDED, ()),
-    (S.INTENDED, E.RIVAL): (S.INTENDED, (X.REFUSE,)),
-    (S.INTENDED, E.GO): (S.INTENDED, _DEFECT),
-    (S.INTENDED, E.STARTED): (S.UP, (X.PID, X.SAY_STARTED)),
-    (S.INTENDED, E.EXIT): (S.EMPTYING, (X.EXITED, X.SAY_EXITED)),
-    (S.INTENDED, E.HOLD): (S.BLOCKED, ()),
-    (S.INTENDED, E.EMPTIED): (S.INTENDED, _DEFECT),
-    (S.INTENDED, E.ACK): (S.INTENDED, _DEFECT),
-    (S.INTENDED, E.RECALL): (S.INTENDED, ()),
-    (S.INTENDED, E.HANGUP): (S.INTENDED, ()),
-    (S.BLOCKED, E.SPAWN): (S.BLOCKED, (X.REFUSE,)),
-    (S.BLOCKED, E.RIVAL): (S.BLOCKED, (X.REFUSE,)),
-    (S.BLOCKED, E.GO): (S.BLOCKED, _DEFECT),
-    (S.BLOCKED, E.STARTED): (S.UP, (X.PID, X.SAY_STARTED)),
-    (S.BLOCKED, E.EXIT): (S.EMPTYING, (X.EXITED, X.SAY_EXITED)),
-    (S.BLOCKED, E.HOLD): (S.BLOCKED, ()),
-    (S.BLOCKED, E.EMPTIED): (S.BLOCKED, _DEFECT),
-    (S.BLOCKED, E.ACK): (S.BLOCKED, _DEFECT),
-    (S.BLOCKED, E.RECALL): (S.BLOCKED, ()),
-    (S.BLOCKED, E.HANGUP): (S.BLOCKED, ()),
-    (S.UP, E.SPAWN): (S.UP, (X.SAY_STARTED,)),  # asked twice, run once
-    (S.UP, E.RIVAL): (S.UP, (X.REFUSE,)),
-    (S.UP, E.GO): (S.UP, _DEFECT),
-    (S.UP, E.STARTED): (S.UP, _DEFECT),
-    (S.UP, E.EXIT): (S.EMPTYING, (X.EXITED, X.SAY_EXITED)),
-    (S.UP, E.HOLD): (S.UP, _DEFECT),
-    (S.UP, E.EMPTIED): (S.UP, _DEFECT),
-    (S.UP, E.ACK): (S.UP, _DEFECT),
-    (S.UP, E.RECALL): (S.UP, ()),
-    (S.UP, E.HANGUP): (S.UP, ()),
-    (S.EMPTYING, E.SPAWN): (S.EMPTYING, (X.SAY_EXITED,)),
-    (S.EMPTYING, E.RIVAL): (S.EMPTYING, (X.REFUSE,)),  # its ports are still bound
-    (S.EMPTYING, E.GO): (S.EMPTYING, _DEFECT),
-    (S.EMPTYING, E.STARTED): (S.EMPTYING, _DEFECT),
-    (S.EMPTYING, E.EXIT): (S.EMPTYING, _DEFECT),
-    (S.EMPTYING, E.HOLD): (S.EMPTYING, _DEFECT),
-    (S.EMPTYING, E.EMPTIED): (S.ENDED, (X.EMPTIED,)),
-    (S.EMPTYING, E.ACK): (S.ACKED, ()),
-    (S.EMPTYING, E.RECALL): (S.EMPTYING, ()),
-    (S.EMPTYING, E.HANGUP): (S.EMPTYING, ()),
-    (S.ENDED, E.SPAWN): (S.ENDED, (X.SAY_EXITED,)),  # its exit waits to be read: it does not run again
-    (S.ENDED, E.RIVAL): (S.ENDED, ()),
-    (S.ENDED, E.GO): (S.ENDED, _DEFECT),
-    (S.ENDED, E.STARTED): (S.ENDED, _DEFECT),
-    (S.ENDED, E.EXIT): (S.ENDED, _DEFECT),
-    (S.ENDED, E.HOLD): (S.ENDED, _DEFECT),
-    (S.ENDED, E.EMPTIED): (S.ENDED, _DEFECT),
-    (S.ENDED, E.ACK): (S.ABSENT, (X.FORGET,)),
-    (S.ENDED, E.RECALL): (S.ENDED, ()),
-    (S.ENDED, E.HANGUP): (S.ENDED, ()),
-    (S.ACKED, E.SPAWN): (S.ACKED, (X.REFUSE,)),
-    (S.ACKED, E.RIVAL): (S.ACKED, (X.REFUSE,)),
-    (S.ACKED, E.GO): (S.ACKED, _DEFECT),
-    (S.ACKED, E.STARTED): (S.ACKED, _DEFECT),
-    (S.ACKED, E.EXIT): (S.ACKED, _DEFECT),
-    (S.ACKED, E.HOLD): (S.ACKED, _DEFECT),
-    (S.ACKED, E.EMPTIED): (S.ABSENT, (X.EMPTIED, X.FORGET)),
-    (S.ACKED, E.ACK): (S.ACKED, _DEFECT),
-    (S.ACKED, E.RECALL): (S.ACKED, ()),
-    (S.ACKED, E.HANGUP): (S.ACKED, ()),
-}
-
-_WHY = {
-    S.WAITING: "it waits for a slot",
-    S.INTENDED: "it is being started",
-    S.BLOCKED: "a process that may be it lives, and it cannot be told",
-    S.UP: "it runs",
-    S.EMPTYING: "its main process has ended, other processes of it live",
-    S.ACKED: "its main process has ended, other processes of it live",
-}
 
 
 class Request(NamedTuple):
@@ -246,42 +94,6 @@ class Stop(NamedTuple):
     kill_at: float
 
 
-class _Lane:
-    """The slots of one lane: the lowest free ordinal first; a shrunken lane takes none until enough have ended."""
-
-    __slots__ = ("free", "slots", "used", "waiting")
-
-    def __init__(self) -> None:
-        self.slots = 0
-        self.used: set[int] = set()
-        self.free: list[int] = []
-        self.waiting: deque[Child] = deque()
-
-    def resize(self, slots: int) -> None:
-        self.slots = slots
-        self.free = [ordinal for ordinal in range(slots) if ordinal not in self.used]
-        heapify(self.free)
-
-    def ready(self) -> bool:
-        return bool(self.waiting and self.free) and len(self.used) < self.slots
-
-    def take(self) -> int:
-        ordinal = heappop(self.free)
-        self.used.add(ordinal)
-        return ordinal
-
-    def give(self, ordinal: int) -> None:
-        if ordinal in self.used:
-            self.used.remove(ordinal)
-            if ordinal < self.slots:
-                heappush(self.free, ordinal)
-
-    def hold(self, ordinal: int) -> None:
-        """A slot that an adopted child takes, declared or not."""
-        self.used.add(ordinal)
-        self.resize(self.slots)
-
-
 class Machine:
     """Every instance the launcher knows."""
 
@@ -290,7 +102,7 @@ class Machine:
         """For the journal, in this order, before anything else is done."""
         self._said: list[tuple[str, Any]] = []
         self._templates: dict[str, Template] = {}
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane[Child]] = {}
         self._ready: deque[Child] = deque()
         """Wait only for their turn: they have no lane."""
         self._eligible: dict[str, None] = {}
@@ -639,9 +451,9 @@ class Machine:
         was = child.state
         usual = self._usual[was].get(event)
         if usual is None:
-            if TABLE[was, event][1] == _DEFECT:
+            if X.DEFECT in TABLE[was, event][1]:
                 raise AssertionError(f"{event} while {child.key} {child.instance} is {was}")
-            why = _WHY[was] if asker is None else f"instance {child.instance} holds the key: {_WHY[was]}"
+            why = WHY[was] if asker is None else f"instance {child.instance} holds the key: {WHY[was]}"
             self._said.append(("blocked", (child.key, asker or child.instance, why)))
             return
         child.state, effects = usual
@@ -699,13 +511,13 @@ class Machine:
             lane.give(child.slot)
             self._look_at(child.lane, lane)
 
-    def _lane(self, name: str) -> _Lane:
+    def _lane(self, name: str) -> Lane[Child]:
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = _Lane()
+            lane = self._lanes[name] = Lane()
         return lane
 
-    def _look_at(self, name: str, lane: _Lane) -> None:
+    def _look_at(self, name: str, lane: Lane[Child]) -> None:
         if lane.ready():
             self._eligible[name] = None
         else:
@@ -733,23 +545,3 @@ def _intent(child: Child) -> Sequence[Any]:
 
 def _pid(child: Child) -> Sequence[Any]:
     return ("pid", child.instance, child.pid, child.started_ms, child.identity)
-
-
-RESTART_BASE_S, RESTART_CAP_S, STEADY_S = 0.1, 5.0, 10.0
-
-
-def restart_delay_s(failures: int) -> float:
-    """Seconds before the controller is started again after so many failures in a row; the first waits nothing."""
-    if failures <= 1:
-        return 0.0
-    return min(RESTART_CAP_S, RESTART_BASE_S * 2.0 ** min(failures - 2, 16))
-
-
-def failures_after(failures: int, served: bool, ran_s: float, killed: bool) -> int:
-    """How many failures in a row are counted once a controller has ended.
-
-    One that served and was killed from outside counts as none, so that it is replaced at once, however often.
-    """
-    if served and (killed or ran_s >= STEADY_S):
-        return 0
-    return failures + 1

@@ -28,10 +28,11 @@ from .journal import Journal
 from .journal import read as read_journal
 from .keeper import Controller, Keeper
 from .logs import Logs
-from .machine import Child, Machine, S
+from .machine import Child, Machine
 from .prestop import PreStops
 from .state import Refused, State, claim
 from .system import Starter
+from .table import S
 from .timers import Timers, now
 from .verbs import Verbs
 from .wires import Signals, complain

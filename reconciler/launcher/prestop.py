@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from . import system
 from .children import Children
-from .machine import Child, Machine, S, Stop
+from .machine import Child, Machine, Stop
 from .protocol import PRE_STOP_KIND, PRE_STOP_MARK, Template
 from .system import Prepared
+from .table import S
 from .timers import Timers, now
 
 AFTER_S = 2.0

@@ -6,7 +6,8 @@ lent --- has run for a while --> named          over, written --> named         
 from __future__ import annotations
 
 from .logs import Logs
-from .machine import Child, S
+from .machine import Child
+from .table import S
 from .timers import Timers
 from .wires import complain
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from reconciler.launcher.containment import Trees
-from reconciler.launcher.machine import Child, S
+from reconciler.launcher.machine import Child
 from reconciler.launcher.system import OwnChildren
+from reconciler.launcher.table import S
 
 Enter = Callable[[str], tuple[Child, "subprocess.Popen[bytes]"]]
 

@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.launcher.machine import (
-    TABLE,
-    Child,
-    E,
-    Machine,
-    S,
-    failures_after,
-    restart_delay_s,
-)
+from reconciler.launcher.again import failures_after, restart_delay_s
+from reconciler.launcher.machine import Child, Machine
 from reconciler.launcher.protocol import FrameError, Template
+from reconciler.launcher.table import TABLE, E, S
 
 
 def machine(**template: Any) -> Machine:

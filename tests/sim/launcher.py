@@ -13,8 +13,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from reconciler.launcher.machine import Child, Machine, Request, S, failures_after, restart_delay_s
+from reconciler.launcher.again import failures_after, restart_delay_s
+from reconciler.launcher.machine import Child, Machine, Request
 from reconciler.launcher.protocol import VERSION, Exit, FrameError, Message, Template
+from reconciler.launcher.table import S
 from tests.sim.disk import Disk
 from tests.sim.machine import SIGKILL, Host, Nature, Process
 from tests.sim.timeline import Timeline

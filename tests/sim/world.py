@@ -14,8 +14,8 @@ from typing import Any
 
 from reconciler.controllers.base import Mode
 from reconciler.errors import Conflict, ReconcilerError
-from reconciler.launcher.machine import S
 from reconciler.launcher.protocol import Message
+from reconciler.launcher.table import S
 from reconciler.loading.apply import apply
 from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Metadata, Origin
