@@ -65,7 +65,8 @@ def _status(pool: str, state: str | None) -> int:
     held = _held(found)
     if held:
         click.echo(f"  {held}")
-    return 0 if updated >= wanted and ready >= wanted and not failed else 1
+    well = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+    return 0 if updated >= wanted and (ready >= wanted or well) and not failed else 1
 
 
 @rollout_command.command("history")
@@ -194,9 +195,15 @@ def _refuse_stopped(name: str, found: dict[str, Any], then: str) -> None:
 def _current(client: Client, name: str, status: dict[str, Any]) -> bool:
     """Whether all workers run what the pool's status calls good."""
     workers = [one for one in client.find("workers")["items"] if one["spec"]["pool"] == name]
-    return all(
-        one["status"].get("templateHash") == status["templateHash"] and one["status"]["ready"] for one in workers
-    )
+    return all(_serves(one["spec"], one["status"], status["templateHash"]) for one in workers)
+
+
+def _serves(spec: dict[str, Any], status: dict[str, Any], template_hash: str) -> bool:
+    """Whether a worker runs that template, or would if it had the lock that it stands by for."""
+    if status["ready"]:
+        return bool(status.get("templateHash") == template_hash)
+    stands_by = status.get("claims") and status.get("process") == "None"
+    return bool(stands_by and spec["templateHash"] == template_hash)
 
 
 def _held(found: dict[str, Any]) -> str:

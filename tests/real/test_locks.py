@@ -172,6 +172,20 @@ def test_workers_hold_the_locks_of_their_pool_one_after_another(shared: House, n
     eventually(lambda: not holders(shared, "warehouse"), 30.0, "the lock to be free")
 
 
+def test_a_rollout_is_through_when_one_runs_and_the_others_stand_by_with_the_new_template(
+    shared: House, name: str
+) -> None:
+    declare(shared, "rolled")
+    shared.apply(name, ["sleep", "1000"], replicas=2, locks=[{"name": "rolled"}])
+    eventually(lambda: shared.pids(name), 30.0, "its process")
+    before = shared.pids(name)
+    done = shared.cli("rollout", "restart", f"pool/{name}", "--wait", "--timeout", "40s", timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    assert len(shared.pids(name)) == 1 and shared.pids(name) != before
+    assert shared.cli("rollout", "status", f"pool/{name}").returncode == 0
+    assert status(shared, "rolled")["token"] == 2
+
+
 def test_a_worker_that_cannot_have_its_lock_in_time_has_failed_to_start(shared: House, name: str) -> None:
     with client(shared).lock("busy"):
         shared.write("busy.yaml", "apiVersion: reconciler/v1\nkind: Lock\nmetadata: {name: busy}\nspec: {}\n")
