@@ -33,6 +33,7 @@ MODULES = (
     "figure_f7_status",
     "figure_f8_saturated",
     "figure_f9_open_loop",
+    "figure_f10_warm",
     "figure_f14_validate",
     "figure_f15_cli",
     "figure_f16_comeback",

@@ -4,6 +4,9 @@
         client.submit("batch", {"command": ["true"]})      ->  the Task, when it is durable
         client.get("pools", "web")                         ->  the Pool as JSON
 
+    async with AsyncClient("/run/reconciler/run/api.sock") as client:
+        await client.submit("batch", {"command": ["true"]})
+
 Every refusal comes back as the error class it left the daemon as; no daemon at all is `Unreachable`.
 """
 
@@ -15,13 +18,15 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from reconciler.errors import Forbidden, ReconcilerError, Unavailable, Unreachable
 
 if TYPE_CHECKING:
     from reconciler.coordination.session import HeldLock
+
+T = TypeVar("T")
 
 TIMEOUT_S = 60.0
 """How long an answer may keep us waiting; longer waits are made of several requests."""
@@ -425,6 +430,73 @@ class Client:
 
     def _mend(self) -> str:
         return f"start it: reconciler up --state {self.state_dir}"
+
+
+class AsyncClient:
+    """The same for asyncio: what a Client does, each call in a thread and over a connection that no other call has then."""
+
+    def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.socket_path = os.path.abspath(socket_path)
+        self._timeout_s = timeout_s
+        self._idle: list[Client] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections that nobody uses now."""
+        while self._idle:
+            self._idle.pop().close()
+
+    async def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One object."""
+        return await self._in_thread(lambda client: client.get(kind, name))
+
+    async def find(self, kind: str, limit: int | None = None, **query: str | None) -> dict[str, Any]:
+        """All objects of a kind; of tasks those that `pool`, `state` and `since` choose."""
+        return await self._in_thread(lambda client: client.find(kind, limit, **query))
+
+    async def watch(self, kind: str, revision: str, name: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Changes after that revision as {"type", "object"}, without end. Raises Gone when some are no longer kept.
+
+        Who ends it while nothing changes leaves its thread waiting for the next change, or for the end of the daemon.
+        """
+        changes = Client(self.socket_path, self._timeout_s).watch(kind, revision, name)
+        while (change := await _run(lambda: next(changes, None))) is not None:
+            yield change
+
+    async def submit(self, pool: str, task: dict[str, Any]) -> dict[str, Any]:
+        """One task; returns it when it is durable."""
+        return await self._in_thread(lambda client: client.submit(pool, task))
+
+    async def submit_many(self, pool: str, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Tasks in one request: all or none."""
+        return await self._in_thread(lambda client: client.submit_many(pool, tasks))
+
+    async def wait(
+        self, objects: Sequence[str], wanted: str = "finished", timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Waits for a condition of all objects; returns {"done", "left", "results"}."""
+        return await self._in_thread(lambda client: client.wait(objects, wanted, timeout_s))
+
+    async def cancel(self, task_id: str) -> dict[str, Any]:
+        """Cancels what waits, ends what runs."""
+        return await self._in_thread(lambda client: client.cancel(task_id))
+
+    async def _in_thread(self, call: Callable[[Client], T]) -> T:
+        client = self._idle.pop() if self._idle else Client(self.socket_path, self._timeout_s)
+        found = await _run(lambda: call(client))  # a call that is cancelled keeps its connection to itself
+        self._idle.append(client)
+        return found
+
+
+async def _run(call: Callable[[], T]) -> T:
+    import asyncio  # no command needs it
+
+    return await asyncio.to_thread(call)
 
 
 class _Wire:

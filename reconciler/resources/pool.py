@@ -272,7 +272,7 @@ class Tasks(Model):
         default=None, description="Warm: which worker a key meets; absent: any.", json_schema_extra=_LIVE
     )
     depth: int = Field(
-        default=16,
+        default=64,
         ge=1,
         le=1024,
         description="Warm: tasks a worker is given ahead at most; long ones are given one by one.",

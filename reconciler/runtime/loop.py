@@ -132,7 +132,10 @@ class Loop:
     def receive(self, messages: Sequence[Sequence[Any]]) -> None:
         """Words of the launcher, for the next turn."""
         self._inbox += messages
-        self._wake(self._apart_s if all(map(_of_tasks_only, messages)) else 0.0)
+        apart_s = self._apart_s if all(map(_of_tasks_only, messages)) else 0.0
+        if any(message[0] == "said" for message in messages):
+            apart_s = min(apart_s, ANSWER_APART_S)  # a warm worker has done what it was given, and waits
+        self._wake(apart_s)
 
     def wake(self) -> None:
         """Something has been staged that changes no object: a turn makes it durable."""
