@@ -83,7 +83,10 @@ class Submission(Model):
     """One task as it is submitted: a line of `submit --from`, an item of the HTTP list."""
 
     command: list[Argument] = Field(
-        default=[], max_length=4096, description="argv; no shell. A Warm pool takes none: it takes a payload."
+        default=[],
+        min_length=1,
+        max_length=4096,
+        description="argv; no shell. A Warm pool takes none: it takes a payload.",
     )
     env: dict[str, Argument] = Field(default_factory=dict, description="Variables beside those of the pool.")
     payload: Any = Field(default=None, description="Any JSON value; in RECONCILER_PAYLOAD, or for a Warm pool.")

@@ -199,7 +199,6 @@ def test_submit_from_a_file_says_all_that_is_wrong_with_it_and_submits_nothing(
         said = answer.stderr.decode()
         for line in (
             f"{file}:2: priorty: there is no such field (did you mean priority?)\n",
-            f'{file}:3: command: is missing (a line is {{"command": ["PROGRAM", "ARGUMENT"], ...}})',
             f"{file}:3: comand: there is no such field (did you mean command?)\n",
             f"{file}:3: maxAttempts: expected a whole number, got '3' (",
             f"{file}:4: expected a map, got ",
