@@ -12,6 +12,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -94,11 +95,9 @@ class Controller:
 
     def read(self, timeout_s: float) -> bool:
         """Takes in what has come; false when nothing came, EOFError when the launcher is gone."""
-        self.sock.settimeout(max(0.001, timeout_s))
-        try:
-            data = self.sock.recv(1 << 18)
-        except TimeoutError:
+        if not select.select([self.sock], [], [], max(0.001, timeout_s))[0]:
             return False
+        data = self.sock.recv(1 << 18)
         if not data:
             raise EOFError
         self.heard.extend(self._decoder.feed(data))
@@ -109,7 +108,7 @@ class Controller:
         while not (value := found()):
             left = until - time.monotonic()
             assert left > 0, f"not within {deadline_s} s; heard {self.heard[-20:]}"
-            self.read(left)
+            self.read(min(left, 0.05))  # what is waited for need not be a message
         return value
 
     def of(self, word: str) -> list[list[Any]]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from reconciler.launcher import system
 from reconciler.launcher.protocol import frame
+from tests.launcher.conftest import until
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -165,14 +167,29 @@ def test_fault_P8_no_more_processes_fails_the_start_with_EAGAIN_and_the_launcher
         group.rmdir()
 
 
+def unmoved(look: Callable[[], int], for_s: float = 1.0) -> int:
+    """What is seen once it has been the same for so long."""
+    seen, since = look(), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        if (now := look()) != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since >= for_s
+
+    until(still)
+    return seen
+
+
 def test_fault_P9_L12_a_full_descriptor_table_fails_starts_and_the_rest_goes_on(house: Any) -> None:
     import resource
 
     controller = house.up()
     sleeper = controller.run("a", ["sleep", "1000"])
     controller.started(sleeper)
+    used = unmoved(lambda: len(os.listdir(f"/proc/{house.process.pid}/fd")))  # without what it holds for a moment
     soft, hard = resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE, (3, hard))  # what it holds stays: no more is given
+    resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE, (used, hard))
     instance = controller.run("b", ["/bin/true"], log="b.log")
     assert controller.exit(instance)["failed"][:2] == ["fork", errno.EMFILE]
     controller.say(["signal", "a", sleeper, 15, "group"])
