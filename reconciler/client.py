@@ -225,7 +225,7 @@ class Client:
         return found
 
     def hold(self, pool: str, verb: str, override: str | None = None, reason: str = "") -> dict[str, Any]:
-        """`pause`, `drain` or `resume` of a pool's tasks; `override` as of `stop`."""
+        """`pause`, `drain` or `resume` of a pool's tasks; `override="1h"` ends it by itself after so long."""
         return self._json("POST", _path("pools", pool, verb), body={"override": override, "reason": reason})
 
     def cancel_many(self, pool: str | None, state: str | None) -> int:

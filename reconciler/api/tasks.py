@@ -1,13 +1,13 @@
 """What operators do to the tasks of a pool: hold them, let no new ones in, try what has failed once more.
 
-pause, drain     a wish that stays with the pool (metadata.intent), over restarts of the daemon, until `resume`
+pause, drain     a wish that stays with the pool (metadata.intent), over restarts of the daemon, until `resume`; no field
+                 of a manifest is changed by it, so it needs no override
 retry            a new task like one that has ended; asked twice, made once
 """
 
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ from reconciler.api import views
 from reconciler.api.answers import json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.found import pool_of, task_of
-from reconciler.api.ownership import alive, owner, place
+from reconciler.api.ownership import alive
 from reconciler.api.requests import actor_of, body, duration
 from reconciler.clock import Clock
 from reconciler.errors import Invalid, QueueFull, Refused
@@ -104,11 +104,11 @@ class _Verbs:
         return json_answer(views.encode({"retried": count}))
 
     async def pause(self, request: Request) -> Response:
-        return await self._hold(request, Wish.PAUSED, "Paused", "what waits is not started, what runs goes on", "pause")
+        return await self._hold(request, Wish.PAUSED, "Paused", "what waits is not started, what runs goes on")
 
     async def drain(self, request: Request) -> Response:
         words = "it takes no new tasks, what waits and runs goes on to its end"
-        return await self._hold(request, Wish.DRAINING, "Draining", words, "drain")
+        return await self._hold(request, Wish.DRAINING, "Draining", words)
 
     async def resume(self, request: Request) -> Response:
         asked = await body(request, _Hold)
@@ -121,16 +121,13 @@ class _Verbs:
         await self._daemon.committed()
         return json_answer(views.object_(updated))
 
-    async def _hold(self, request: Request, wish: Wish, word: str, words: str, verb: str) -> Response:
+    async def _hold(self, request: Request, wish: Wish, word: str, words: str) -> Response:
         asked = await body(request, _Hold)
         pool = self._pool(request.path_params["name"])
         now = self._clock.now()
         standing = pool.metadata.standing(now)
         if standing is not None and standing.wish is Wish.STOPPED:
             raise Refused(f"{pool.key} is stopped", f"reconciler start {pool.key}")
-        if owner(pool) is not None and asked.override is None:
-            why = f" --reason {shlex.quote(asked.reason)}" if asked.reason else ""
-            raise Refused(f"{pool.key} is declared in {place(pool)}", f"reconciler {verb} {pool.key} --override{why}")
         until = now + timedelta(seconds=duration(asked.override, "override")) if asked.override else None
         intent = Intent(wish=wish, actor=actor_of(request), reason=asked.reason, at=now, until=until)
         updated = self._store.update(pool.changed(metadata=pool.metadata.changed(intent=intent)))

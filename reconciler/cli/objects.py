@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -137,6 +139,11 @@ def split_state(given: Sequence[str]) -> tuple[str | None, str | None]:
     others = [word for word in given if word not in words]
     if len(words) > 1 or len(others) > 1:
         raise click.UsageError("--state: one state of tasks and one directory at most")
+    for word in others:
+        if "/" not in word and not os.path.exists(word):
+            close = get_close_matches(word.capitalize(), TASK_STATES, 1)
+            mend = f"did you mean {close[0]}?" if close else f"tasks are {', '.join(TASK_STATES)}"
+            raise click.UsageError(f"no such state: {word}; {mend}; a directory is written ./{word}")
     return next(iter(words), None), next(iter(others), None)
 
 

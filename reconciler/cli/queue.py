@@ -8,6 +8,7 @@ import click
 
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import pool_name, split_state, task_id
+from reconciler.cli.wishes import standing, words
 from reconciler.resources.words import many
 
 _pools = click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
@@ -17,8 +18,10 @@ _override = click.option(
     is_flag=False,
     flag_value="",
     metavar="[=DURATION]",
-    help="Also what a source declares: for so long, or until it is resumed.",
+    help="It ends by itself after so long; else it stands until it is resumed.",
 )
+
+_WISHES = {"pause": "Paused", "drain": "Draining"}
 
 
 @click.command("retry")
@@ -99,5 +102,8 @@ def resume_command(pools: Sequence[str], reason: str, state: str | None) -> None
 def _hold(pools: Sequence[str], verb: str, done: str, override: str | None, reason: str, state: str | None) -> None:
     with connect(state) as client:
         for name in map(pool_name, pools):
+            before = standing(client.get("pools", name)) if verb != "resume" else None
             client.hold(name, verb, override, reason)
-            click.echo(f"pool/{name} {done}")
+            other = before is not None and before["wish"] != _WISHES[verb]
+            ended = f"; it is no longer {words(before)}" if before is not None and other else ""
+            click.echo(f"pool/{name} {done}{ended}")

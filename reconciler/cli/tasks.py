@@ -17,6 +17,7 @@ from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import pool_name, split_state, task_id
 from reconciler.cli.show import Output
 from reconciler.cli.waiting import EXIT_OWN_FAILURE, task_code
+from reconciler.cli.wishes import say_if_it_waits
 from reconciler.client import Client
 from reconciler.errors import Invalid, ReconcilerError
 from reconciler.resources.words import many
@@ -98,10 +99,14 @@ def submit_command(
         if not wait:
             return 0
         sys.stdout.flush()
+        say_if_it_waits(client, chosen)
         found = client.wait([f"task/{task['metadata']['name']}"], "finished")
         if form == "json" and not quiet:
             click.echo(json.dumps(client.get("tasks", task["metadata"]["name"]), ensure_ascii=False))
-        return task_code(found["results"][0]["status"])
+        status = found["results"][0]["status"]
+        if status["state"] != "Succeeded":
+            click.echo(f"error: task/{task['metadata']['name']}: {_how_it_ended(status)}", err=True)
+        return task_code(status)
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -125,6 +130,7 @@ def run_command(
             wanted = _submission(command, env, None, None, timeout) | {"maxAttempts": 1, "onUnknown": "Fail"}
             task = client.submit(chosen, wanted)["metadata"]["name"]
             try:
+                say_if_it_waits(client, chosen)
                 output = Output(raw)
                 for block in client.follow("tasks", task):
                     output.write(block)
@@ -182,6 +188,13 @@ def only_pool(client: Client) -> str:
         known = ", ".join(names) or "there is none that takes tasks"
         raise click.UsageError(f"--pool is needed: {known}")
     return str(names[0])
+
+
+def _how_it_ended(status: dict[str, Any]) -> str:
+    """`DeadLettered: Exited, exit code 3`."""
+    code = f"exit code {status['exitCode']}" if "exitCode" in status else ""
+    how = ", ".join(filter(None, (status.get("reason"), status.get("message") or status.get("signal") or code)))
+    return f"{status['state']}: {how}" if how else str(status["state"])
 
 
 def _submission(

@@ -47,8 +47,10 @@ def test_another_policy_is_taken_over_while_tasks_wait(house: House) -> None:
     text = (EXAMPLE / "manifests" / "batch.yaml").read_text()
     house.write("batch.yaml", text)
     house.up()
-    assert house.cli("pause", "pool/shared").returncode == 5, "a source's word is overridden only when that is said"
-    assert house.cli("pause", "pool/shared", "--override").returncode == 0
+    assert house.cli("pause", "pool/shared").returncode == 0, "no field of the source is changed, no override is needed"
+    drained = house.cli("drain", "pool/shared").stdout
+    assert drained.startswith("pool/shared drained; it is no longer paused by ")
+    assert house.cli("pause", "pool/shared").returncode == 0
     ids = [house.submit("shared", ["true"], priority=priority) for priority in (100, 250)]
     house.write("batch.yaml", text.replace("type: FairShare, weights: {research: 2}", "type: Priority"))
     eventually(lambda: house.get("schedulingpolicies", "fair-by-team")["spec"]["type"] == "Priority")
