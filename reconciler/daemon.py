@@ -34,7 +34,7 @@ from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
 from reconciler.controllers.base import Mode
 from reconciler.controllers.convergence import in_trouble, nothing_runs, planned, settled
-from reconciler.controllers.health import Ground, problems
+from reconciler.controllers.health import Ground, asked_for, problems
 from reconciler.coordination.ends import ProcessEnds
 from reconciler.coordination.tokens import TokenFile
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
@@ -442,6 +442,7 @@ class Controller:
                 "replicas": pool.replicas,
                 "readyReplicas": pool.status.ready_replicas,
                 "ready": ready is not None and ready.status is Status.TRUE,
+                "askedFor": asked_for(pool),
             }
         return {
             "version": __version__,

@@ -152,10 +152,17 @@ def _reset_after_s(pool: Pool, store: Store) -> float:
     return (named.spec if named is not None else pool.spec.restart).backoff.reset_after_s
 
 
+_ENDED_BY = {"Stopped": "start", "Paused": "resume", "Draining": "resume", "RolloutPaused": "rollout resume"}
+"""What ends what an operator has asked of a pool."""
+
+
 def _pool(pool: Pool, store: Store, now: datetime) -> Answer:
     conditions = {one.type: one for one in pool.status.conditions}
     bad, ready = conditions.get("Degraded"), conditions.get("Ready")
     told = bad if bad is not None and bad.status == "True" else ready
+    progress = conditions.get("Progressing")
+    if told is ready and told is not None and told.status == "True" and progress is not None:
+        told = progress if progress.reason == "RolloutPaused" else told
     state, message = (told.reason, told.message) if told is not None else ("Pending", "")
     troubled: list[Answer] = [
         {"object": str(worker.key), "state": worker.status.state, "next": _next(worker, pool, store, now)}
@@ -166,8 +173,10 @@ def _pool(pool: Pool, store: Store, now: datetime) -> Answer:
     next_: Answer = {"what": "nothing, as long as nothing changes"}
     if starts:
         next_ = {"what": "a worker is started again", "at": min(starts)}
-    elif (progress := conditions.get("Progressing")) is not None and progress.status == "True":
+    elif progress is not None and progress.status == "True":
         next_ = {"what": f"{progress.reason}: {progress.message}"}
+    elif state in _ENDED_BY:
+        next_ = {"what": f"`reconciler {_ENDED_BY[state]} {pool.key}` ends that"}
     answer = _answer(pool.key, state, message, pool, _happened(store.events(str(pool.key))), next_)
     return {**answer, "workers": troubled}
 

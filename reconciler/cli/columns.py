@@ -33,9 +33,15 @@ def status_of_pool(pool: dict[str, Any]) -> str:
     degraded, ready = conditions.get("Degraded"), conditions.get("Ready")
     if degraded is not None and degraded["status"] == "True":
         return str(degraded["reason"])
-    if ready is not None:
-        return "Ready" if ready["status"] == "True" else str(ready["reason"])
-    return "Pending"
+    if ready is None:
+        return "Pending"
+    if ready["status"] != "True":
+        return str(ready["reason"])
+    if ready["reason"] == "Draining":
+        tasks = pool["status"].get("tasks") or {}
+        return "Draining" if tasks.get("running") or tasks.get("pending") else "Drained"
+    progress = conditions.get("Progressing")
+    return "RolloutPaused" if progress is not None and progress["reason"] == "RolloutPaused" else "Ready"
 
 
 def command(words: Sequence[str], width: int = 60) -> str:
@@ -87,7 +93,12 @@ def _worker(worker: dict[str, Any]) -> list[str]:
 
 
 def state_of_worker(status: dict[str, Any]) -> str:
-    """Its state; of one that waits for its next start, how long still, and whether it is a crash loop."""
+    """Its state; of one that waits for its next start, how long still, and whether it is a crash loop.
+
+    One that an operator keeps down waits for nothing but that operator: its message says so and its state does not.
+    """
+    if status["state"] in ("Pending", "Backoff") and status.get("message", "").startswith("stopped by "):
+        return "Stopped"
     if status["state"] != "Backoff" or "nextStartAt" not in status:
         return str(status["state"])
     word = "CrashLoop" if status.get("failures", 0) >= CRASH_LOOP_AT else "Backoff"

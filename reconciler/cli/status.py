@@ -46,5 +46,10 @@ def page(report: dict[str, Any]) -> str:
             [name, f"{pool.get('readyReplicas', 0)}/{pool['replicas']}", "yes" if pool.get("ready") else "no"]
             for name, pool in pools.items()
         ]
-        text += "\n" + table(["POOL", "READY", "WELL"], lines)
+        header = ["POOL", "READY", "WELL"]
+        if any(pool.get("askedFor") for pool in pools.values()):
+            header.append("ASKED FOR")
+            for line, pool in zip(lines, pools.values(), strict=True):
+                line.append(pool.get("askedFor") or "-")
+        text += "\n" + table(header, lines)
     return text

@@ -43,6 +43,17 @@ def problems(ground: Ground, pools: Iterable[Pool]) -> list[str]:
     return list(dict.fromkeys((*_of_ground(ground), *_of_pools(pools))))
 
 
+def asked_for(pool: Pool) -> str:
+    """What an operator keeps of a pool, in words; empty when it runs as declared. No problem, but no silence either."""
+    told = {one.type: one for one in pool.status.conditions}
+    ready, progress = told.get("Ready"), told.get("Progressing")
+    if ready is not None and ready.reason in ("Stopped", "Paused", "Draining"):
+        return ready.message
+    if progress is not None and progress.reason == "RolloutPaused":
+        return f"rollout {progress.message}"
+    return ""
+
+
 def _of_ground(ground: Ground) -> Iterator[str]:
     if ground.degraded:
         yield f"nothing can be made durable: {ground.degraded}"

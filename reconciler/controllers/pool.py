@@ -455,7 +455,8 @@ def _progressing(pool: Pool, count: _Count, rolling: Rollout | None) -> _Word:
         return Status.FALSE, "RolloutFailed", f"{rolling.failed}; {message}"
     held = pool.metadata.held
     if held is not None:
-        return Status.FALSE, "RolloutPaused", f"{paused_by(held)}; {message or 'a change of the template waits'}"
+        waits = f"a change of the template waits: {message}" if rolling is not None else "no change waits"
+        return Status.FALSE, "RolloutPaused", f"{paused_by(held)}; {waits}"
     if rolling is not None:
         return Status.TRUE, "RollingOut", message
     coming = want - count.ready - count.completed - count.failed - (count.standing_by if count.ready else 0)

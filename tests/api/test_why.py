@@ -12,8 +12,8 @@ from reconciler.api import views
 from reconciler.api.why import of_task
 from reconciler.controllers.tasks import EndedTry, after_exit, tries_with
 from reconciler.errors import Invalid, NotFound, QueueFull, Refused
-from reconciler.resources.meta import Key
-from reconciler.resources.pool import Retry
+from reconciler.resources.meta import Key, Status, set_condition
+from reconciler.resources.pool import PoolStatus, Retry
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Decision, LastExit, Reason, State
@@ -112,6 +112,21 @@ def test_a_task_of_a_pool_that_is_stopped_says_so_and_what_ends_that(house: Any)
     said = why(house, "tasks", task)["next"]["what"]
     assert said.startswith("pool/batch is stopped by user ")
     assert said.endswith(": the disk is full; `reconciler start pool/batch` ends that")
+
+
+def test_a_pool_whose_rollout_is_paused_says_so_and_what_ends_that(house: Any) -> None:
+    def build() -> None:
+        pool = house.daemon.add_pool("web")
+        ready = set_condition((), "Ready", Status.TRUE, "AllReady", "", NOW)
+        words = "paused by user ann; a change of the template waits"
+        status = PoolStatus(conditions=set_condition(ready, "Progressing", Status.FALSE, "RolloutPaused", words, NOW))
+        house.daemon.store.set_status(pool.key, status)
+        house.daemon.store.commit()
+
+    house.within(build)
+    found = why(house, "pools", "web")
+    assert (found["state"], found["message"]) == ("RolloutPaused", "paused by user ann; a change of the template waits")
+    assert found["next"] == {"what": "`reconciler rollout resume pool/web` ends that"}
 
 
 def test_what_is_not_there_has_no_reasons(house: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from reconciler.cli.columns import state_of_worker, status_of_pool
+from reconciler.cli.status import page
 from reconciler.cli.wishes import standing
 from reconciler.resources.task import TaskState
 
@@ -59,3 +61,31 @@ def test_a_mistyped_state_is_no_directory(
     assert other.returncode == 2 and b"tasks are Pending, Delayed, " in other.stderr
     (tmp_path / "Bogus").mkdir()
     assert b"no such state" not in said("Bogus").stderr
+
+
+def told(*conditions: tuple[str, str, str], **status: Any) -> str:
+    said = [dict(zip(("type", "status", "reason"), one, strict=True)) for one in conditions]
+    return status_of_pool({"metadata": {}, "status": {"conditions": said, **status}})
+
+
+def test_a_pool_that_is_held_does_not_look_as_if_it_were_not() -> None:
+    ready, held = ("Ready", "True", "AllReady"), ("Progressing", "False", "RolloutPaused")
+    assert told(ready, held) == "RolloutPaused"
+    assert told(ready, ("Progressing", "False", "Complete")) == "Ready"
+    assert told(("Ready", "False", "NotAllReady"), held) == "NotAllReady", "trouble goes first"
+    assert told(("Ready", "True", "Draining"), tasks={"running": 1, "pending": 0}) == "Draining"
+    assert told(("Ready", "True", "Draining"), tasks={"running": 0, "pending": 0}) == "Drained"
+
+
+def test_workers_of_a_stopped_pool_are_stopped() -> None:
+    assert state_of_worker({"state": "Pending", "message": "stopped by user root: maintenance"}) == "Stopped"
+    assert state_of_worker({"state": "Pending", "message": "waits for pool/db"}) == "Pending"
+    assert state_of_worker({"state": "Stopping", "message": "stopped by user root"}) == "Stopping"
+
+
+def test_status_says_what_an_operator_holds() -> None:
+    pools = {"night": {"replicas": 2, "readyReplicas": 2, "ready": True, "askedFor": "drained by user root"}}
+    report = {"problems": [], "launcher": {"pid": 1}, "controller": {"pid": 2}, "state": "/s", "sources": []}
+    assert page({**report, "pools": pools}).splitlines()[-1].split(None, 3)[3] == "drained by user root"
+    pools["night"]["askedFor"] = ""
+    assert "ASKED FOR" not in page({**report, "pools": pools})

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.controllers.health import MANY_RESTARTS, SHORT_WHILE_S, SILENT_S, Ground, problems
+from reconciler.controllers.health import MANY_RESTARTS, SHORT_WHILE_S, SILENT_S, Ground, asked_for, problems
 from reconciler.resources.meta import Condition, Metadata, Status
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus
 
@@ -44,6 +44,18 @@ def test_a_pool_that_an_operator_has_stopped_is_no_problem() -> None:
         ("Stopped", Status.FALSE, "ByOperator", "stopped by user me"),
     )
     assert problems(WELL, [stopped]) == []
+
+
+def test_what_an_operator_holds_is_said_beside_the_pool() -> None:
+    drained = pool(("Ready", Status.TRUE, "Draining", "drained by user me"))
+    held = pool(
+        ("Ready", Status.TRUE, "AllReady", ""),
+        ("Progressing", Status.FALSE, "RolloutPaused", "paused by user me; a change of the template waits"),
+    )
+    assert asked_for(drained) == "drained by user me"
+    assert asked_for(held) == "rollout paused by user me; a change of the template waits"
+    assert asked_for(pool(("Ready", Status.TRUE, "AllReady", ""))) == ""
+    assert problems(WELL, [drained, held]) == []
 
 
 def test_a_pool_that_is_stopped_and_cannot_end_is_a_problem() -> None:

@@ -55,7 +55,10 @@ def test_a_paused_rollout_replaces_nobody_and_says_by_whom() -> None:
     assert replaced(made) == {}
     said = condition(made, "Progressing")
     assert said[:2] == ("False", "RolloutPaused")
-    assert said[2] == f"paused by user ann: look first; 1 of 3 workers have template {HASH}"
+    assert (
+        said[2]
+        == f"paused by user ann: look first; a change of the template waits: 1 of 3 workers have template {HASH}"
+    )
     assert made.requeue_at is None
 
 
@@ -64,6 +67,12 @@ def test_a_change_that_comes_while_it_is_paused_waits_even_where_nobody_is_up() 
     for workers in ([worker(n, GOOD) for n in range(3)], down):
         made = plan(KEY, World(asked(Wish.PAUSED, changing()), workers, history()), NOW)
         assert replaced(made) == {}
+        assert "; a change of the template waits: 0 of 3 workers" in condition(made, "Progressing")[2]
+
+
+def test_a_pause_with_nothing_to_roll_out_says_that_no_change_waits() -> None:
+    made = plan(KEY, World(asked(Wish.PAUSED, pool()), [worker(n) for n in range(3)], history()), NOW)
+    assert condition(made, "Progressing")[2] == "paused by user ann: look first; no change waits"
 
 
 def test_a_new_slot_of_a_paused_rollout_takes_what_was_good() -> None:

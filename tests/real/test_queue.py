@@ -94,6 +94,8 @@ def test_a_drained_pool_finishes_what_it_has_and_refuses_what_is_new(shared: Hou
     had = [shared.submit(name, ["sleep", "0.2"]) for _ in range(3)]
     done(shared, "drain", f"pool/{name}", "--reason", "moving", "--wait", "--timeout", "30s")
     assert {shared.task(id_)["state"] for id_ in had} == {"Succeeded"}
+    eventually(lambda: "Drained" in done(shared, "get", f"pools/{name}"))
+    assert "drained by user " in shared.cli("status").stdout
     answer = shared.cli("submit", "--pool", name, "--", "true")
     assert answer.returncode == 5 and "moving" in answer.stderr and f"resume pool/{name}" in answer.stderr
     done(shared, "resume", f"pool/{name}")
