@@ -429,6 +429,8 @@ class Client:
         return os.path.dirname(os.path.dirname(self.socket_path))
 
     def _mend(self) -> str:
+        if not self.socket_path.endswith("/run/api.sock"):
+            return "the socket of a daemon is run/api.sock in its state directory: reconciler up --state DIR"
         return f"start it: reconciler up --state {self.state_dir}"
 
 

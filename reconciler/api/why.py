@@ -2,6 +2,7 @@
 
     worker   the decisions in its status: which manifest line, which end, which rule, which wait
     pool     what was declared, scaled, rolled out and stopped, and its workers in trouble
+    lock     who has it since when with which token, who waits in which order
     task     its submission, its tries, each with its end and the wait after it, its end
 
 Reads: the store. Decides nothing; what is shown was written down when it was decided.
@@ -17,6 +18,7 @@ from typing import Any
 from reconciler.api import views
 from reconciler.policies import fault
 from reconciler.resources.event import Event
+from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object, Wish
 from reconciler.resources.pool import Pool
 from reconciler.resources.restart import RestartPolicy
@@ -35,6 +37,8 @@ def of_object(obj: Object, store: Store, now: datetime) -> Answer:
         return _worker(obj, store, now)
     if isinstance(obj, Pool):
         return _pool(obj, store, now)
+    if isinstance(obj, Lock):
+        return _lock(obj, store)
     return _answer(obj.key, "", "", obj, _happened(store.events(str(obj.key))), {"what": "nothing by itself"})
 
 
@@ -179,6 +183,24 @@ def _pool(pool: Pool, store: Store, now: datetime) -> Answer:
         next_ = {"what": f"`reconciler {_ENDED_BY[state]} {pool.key}` ends that"}
     answer = _answer(pool.key, state, message, pool, _happened(store.events(str(pool.key))), next_)
     return {**answer, "workers": troubled}
+
+
+def _lock(lock: Lock, store: Store) -> Answer:
+    """Who has had it since when with which token, and who is next in line."""
+    status = lock.status
+    chain = _happened(store.events(str(lock.key)))
+    chain += [
+        _step(format_moment(one.since), "Held", f"by {one.name} with token {one.token}") for one in status.holders
+    ]
+    for place, one in enumerate(status.waiting, 1):
+        chain.append(_step(format_moment(one.since), "Wait", f"{one.name} has place {place} in line"))
+    state = "held" if status.holders else "free"
+    message = status.deadlock or f"the last token was {status.token}, {are(len(status.waiting), 'waiter')} in line"
+    if status.waiting:
+        what = f"{status.waiting[0].name} gets it when a holder gives it back, ends or loses its lease"
+    else:
+        what = "the next who asks gets it" + " when it is free" * bool(status.holders)
+    return _answer(lock.key, state, message, lock, chain, {"what": what})
 
 
 def _answer(key: Key, state: str, message: str, declared: Object | None, chain: list[Answer], next_: Answer) -> Answer:

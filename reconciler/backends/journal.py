@@ -56,8 +56,9 @@ class JournalSocket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 sock.connect(self.path)
-            except OSError:
+            except OSError as error:
                 sock.close()
+                error.filename = self.path
                 raise
             self._sock = sock
         return self._sock

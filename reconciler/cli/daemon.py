@@ -17,10 +17,10 @@ import click
 
 import reconciler
 from reconciler.cli.connection import connect, seconds, state_dir, state_option
-from reconciler.cli.variant import looked_at, variant_options
+from reconciler.cli.variant import looked_at, overlaid, variant_options
 from reconciler.client import lock_holder
 from reconciler.errors import Invalid, Refused
-from reconciler.loading.variant import OVERLAYS, Wanted
+from reconciler.loading.variant import Wanted
 
 if TYPE_CHECKING:
     from reconciler.resources.configuration import Configuration
@@ -65,15 +65,14 @@ def up_command(
     """
     if once and detach:
         raise click.UsageError("--once and --detach exclude each other")
-    settings = _settings(config) if config is not None else None
+    settings = settings_of(config) if config is not None else None
     if not paths and os.path.isdir("manifests") and (settings is None or not settings.spec.sources):
         paths = ("manifests",)
     for path in paths:
         if not os.path.exists(path):
             raise click.UsageError(f"there is no {path!r}")
     looked_at(wanted)
-    if wanted.overlay and not any(os.path.isdir(os.path.join(path, OVERLAYS, wanted.overlay)) for path in paths):
-        raise click.UsageError(f"there is no {OVERLAYS}/{wanted.overlay} in what was given")
+    overlaid(wanted, paths)
     directory = state_dir(state)
     sample_every_s = seconds(sample_every, "--sample-every")
     sources = [os.path.abspath(path) for path in paths]
@@ -92,7 +91,7 @@ def up_command(
     os.execve(words[0], words, environment)
 
 
-def _settings(path: str) -> Configuration:
+def settings_of(path: str) -> Configuration:
     """The daemon's own settings. Raises UsageError."""
     from reconciler.loading.configuration import configuration
 

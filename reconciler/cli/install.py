@@ -15,7 +15,10 @@ from pathlib import Path
 import click
 
 from reconciler.cli.connection import state_dir, state_option
+from reconciler.cli.daemon import settings_of
+from reconciler.cli.variant import looked_at, overlaid, variant_options
 from reconciler.errors import Refused
+from reconciler.loading.variant import Wanted
 
 _UNIT = """\
 # Written by `reconciler install --systemd`.
@@ -55,9 +58,19 @@ WantedBy={target}
 @click.option("--name", default="reconciler", show_default=True, help="Name of the unit.")
 @click.option("--prune", is_flag=True, help="As for up: delete what a source no longer declares.")
 @click.option("--enable", is_flag=True, help="Start it now and at every boot.")
+@variant_options
+@click.option("--config", metavar="FILE", help="As for up: the daemon's own settings, one Configuration.")
 @state_option
 def install_command(
-    paths: Sequence[str], systemd: bool, output: str | None, name: str, prune: bool, enable: bool, state: str | None
+    paths: Sequence[str],
+    systemd: bool,
+    output: str | None,
+    name: str,
+    prune: bool,
+    enable: bool,
+    config: str | None,
+    wanted: Wanted,
+    state: str | None,
 ) -> int:
     """Writes a unit file that runs `reconciler up PATH` under systemd.
 
@@ -65,17 +78,22 @@ def install_command(
 
     For root the system's, for others the user's own. It is checked with `systemd-analyze verify` where that is there.
     """
-    if not paths and os.path.isdir("manifests"):
+    settings = settings_of(config) if config is not None else None
+    named = settings.spec.sources if settings is not None else []
+    if not paths and not named and os.path.isdir("manifests"):
         paths = ("manifests",)
-    if not paths:
+    if not paths and not named:
         raise click.UsageError("what shall it bring up? There is no manifests/ here: reconciler install --systemd PATH")
     for path in paths:
         if not os.path.exists(path):
             raise click.UsageError(f"there is no {path!r}")
+    looked_at(wanted)
+    overlaid(wanted, paths)
     if enable and output is not None:
         raise click.UsageError("--enable and --output exclude each other: only a unit in its place can be enabled")
     root = os.geteuid() == 0
-    options = ["--state", state_dir(state), *(["--prune"] if prune else [])]
+    options = ["--state", state_dir(state), *(["--prune"] if prune else []), *wanted.words()]
+    options += [f"--config={os.path.abspath(config)}"] if config is not None else []
     words = [*_program(), "up", *(os.path.abspath(path) for path in paths), *options]
     target = "multi-user.target" if root else "default.target"
     text = _UNIT.format(command=" ".join(map(quoted, words)), target=target)
@@ -88,7 +106,8 @@ def install_command(
         place.write_text(text)
     except OSError as error:
         raise Refused(f"{place} cannot be written: {error.strerror}", "be root, or choose --output FILE") from None
-    click.echo(f"{place} written: it brings up {' '.join(map(os.path.abspath, paths))}")
+    sources = dict.fromkeys(map(os.path.abspath, (*paths, *(source.path for source in named))))
+    click.echo(f"{place} written: it brings up {' '.join(sources)}")
     problems = verify(place, root)
     if problems:
         click.echo(f"error: systemd does not accept it:\n{problems}", err=True)

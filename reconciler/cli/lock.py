@@ -35,8 +35,12 @@ def _run(name: str, command: Sequence[str], timeout: str | None, keep_running: b
     when the lock was lost or could not be had; 124 when it was not had in time. A wait that could never end, because its
     holders wait for us, is refused.
 
+    When `lock run` itself is killed with SIGKILL, the kernel ends the command with it, but nothing that the command has
+    started: that may run on while the lock is another's. Let what it writes to check the token.
+
     NAME is a Lock of the daemon, made at its first use if no manifest declares it. A FILE, a path with a slash in it, is
-    locked without a daemon: `reconciler lock run ./deploy.lock -- ./deploy.sh`.
+    locked without a daemon: `reconciler lock run ./deploy.lock -- ./deploy.sh`. It stays there afterwards, and with it
+    FILE.token, the largest token: delete neither, or tokens begin anew.
 
     \b
     reconciler lock run warehouse --timeout 30m -- ./nightly.sh

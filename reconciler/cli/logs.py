@@ -36,10 +36,13 @@ def logs_command(
     seconds(since, "--since")
     with connect(state) as client:
         if kind != "pools":
-            output = Output(raw)
+            output, empty = Output(raw), True
             look = client.follow if follow else client.logs
             for block in look(kind, name, previous=previous, tail=tail, since=since):
                 output.write(block)
+                empty = empty and not block
+            if empty and kind == "tasks":
+                _hint(client, name)
             return
         client.get("pools", name)
         workers = [one for one in client.find("workers")["items"] if one["spec"]["pool"] == name]
@@ -51,6 +54,14 @@ def logs_command(
             output = Output(raw, f"{worker}: ")
             for block in client.logs("workers", worker, False, previous, tail, since):
                 output.write(block)
+
+
+def _hint(client: Client, task: str) -> None:
+    """Says on stderr where the output of a task is that has none of its own: a warm worker's."""
+    found = client.get("tasks", task)
+    worker = found["status"].get("worker")
+    if worker is not None and "command" not in found["spec"]:
+        click.echo(f"task/{task} was worked on by a warm worker, who writes: reconciler logs worker/{worker}", err=True)
 
 
 def _together(

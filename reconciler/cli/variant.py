@@ -35,6 +35,12 @@ def looked_at(wanted: Wanted) -> None:
             parse_set(text)
 
 
+def overlaid(wanted: Wanted, paths: Sequence[str]) -> None:
+    """Raises UsageError for an overlay that none of these directories has."""
+    if wanted.overlay and not any(os.path.isdir(os.path.join(path, OVERLAYS, wanted.overlay)) for path in paths):
+        raise click.UsageError(f"there is no {OVERLAYS}/{wanted.overlay} in what was given")
+
+
 def variant_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the three options; the command gets them as `wanted`."""
 

@@ -42,7 +42,7 @@ def page(found: dict[str, Any], now: datetime | None = None) -> str:
     declared = found["declared"]
     if declared:
         text += f"declared at {declared['path']}:{declared['line']}, generation {declared['generation']}\n"
-    text += "\n"
+    text += "\n" if found["chain"] else ""
     for step in found["chain"]:
         text += f"{step['at']}  ({age(step['at'], now)} ago)  {step['action']}: {step['message']}\n"
         for word in ("because", "rule", "declared"):

@@ -353,7 +353,7 @@ def _before_signal(
 
 
 def _pre_stop_late(worker: Worker, stopping: Stopping, now: datetime) -> tuple[Stopping, tuple[Action, ...]]:
-    message = f"preStop has not ended within {format_duration(_age_s(stopping, now))} and is killed; the stop goes on"
+    message = f"preStop has not ended within {rough_duration(_age_s(stopping, now))} and is killed; the stop goes on"
     said = Record(event(worker.key, "PreStopFailed", message, now, warning=True))
     return stopping.changed(pre_stop=PreStopState.OVER), (EndPreStop(worker.key, worker.status.instance), said)
 

@@ -178,7 +178,7 @@ def _model(document: Document, found: list[Problem]) -> type[Object] | None:
     if "kind" not in document.value:
         found.append(document.problem(document.span, "missing-field", path, "kind is missing", f"add one of: {kinds}"))
         return None
-    kind = document.value["kind"]
+    kind, kinds = document.value["kind"], f"{kinds}; for `up --config` Configuration"
     if isinstance(kind, str) and kind in DECLARED:
         return DECLARED[kind]
     span = document.value_span(path)

@@ -30,7 +30,8 @@ class Metric(Model):
     type: MetricType = Field(
         default=MetricType.BACKLOG,
         strict=False,
-        description="Backlog: grows when pending > 2 x current, shrinks when pending < current / 2. CPU: keeps to `target`.",
+        description="Backlog: grows when pending > 2 x current, shrinks when pending < current / 2; for PerTask"
+        " pools. CPU: keeps to `target`; for all.",
     )
     target: float | None = Field(
         default=None, gt=0, le=100_000, description="Of CPU: percent of one core that each shall use on average."
@@ -52,7 +53,7 @@ class Wanted(Model):
     replicas: int
 
 
-def findings(scale: Autoscale, tasks: bool) -> Iterator[tuple[str, tuple[str | int, ...], str, str]]:
+def findings(scale: Autoscale, tasks: bool, warm: bool) -> Iterator[tuple[str, tuple[str | int, ...], str, str]]:
     """What its fields must be to each other: (rule, path below autoscale, message, help)."""
     if scale.max < scale.min:
         yield "range", ("max",), f"max {scale.max} is less than min {scale.min}", "raise max, or lower min"
@@ -67,5 +68,8 @@ def findings(scale: Autoscale, tasks: bool) -> Iterator[tuple[str, tuple[str | i
         if metric.type is MetricType.BACKLOG and metric.target is not None:
             yield "value", (*path, "target"), "Backlog has a band of its own and no target", "remove target"
         if metric.type is MetricType.BACKLOG and not tasks:
-            message = "nothing waits in a pool without tasks"
-            yield "value", path, message, "write metrics: [{type: CPU, target: 70}], or give it tasks"
+            if warm:
+                yield "value", path, "a Warm pool scales by CPU only", "write metrics: [{type: CPU, target: 70}]"
+            else:
+                message = "nothing waits in a pool without tasks"
+                yield "value", path, message, "write metrics: [{type: CPU, target: 70}], or give it tasks"

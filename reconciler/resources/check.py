@@ -159,8 +159,8 @@ def _autoscale(pool: Pool) -> Iterator[Finding]:
     bounds, tasks = pool.spec.autoscale, pool.spec.tasks
     if bounds is None:
         return
-    per_task = tasks is not None and tasks.mode is Mode.PER_TASK
-    for rule, field, message, help in autoscale.findings(bounds, per_task):
+    mode = tasks.mode if tasks is not None else None
+    for rule, field, message, help in autoscale.findings(bounds, mode is Mode.PER_TASK, mode is Mode.WARM):
         yield Finding(rule, ("spec", "autoscale", *field), message, help)
     if "replicas" in pool.spec.model_fields_set:
         message = "a pool has replicas or autoscale, not both"

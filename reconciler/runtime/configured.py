@@ -44,14 +44,17 @@ class Configured:
             log.warning("%s", self.problem)
             self._say("ConfigurationInvalid", self.problem, warning=True)
             return
+        mended = bool(self.problem)
         self.problem, before, self._now = "", self._now, found
         budget = found.spec.start_budget
         self._budgets.host = HostBudget(budget.rate, budget.burst)
-        if before is not None and before.spec != found.spec:
+        if before is not None and (mended or before.spec != found.spec):
             late = (
                 "; its sources apply at the next `reconciler up`" if before.spec.sources != found.spec.sources else ""
             )
-            self._say("ConfigurationChanged", f"{self._path} is in force as it stands now{late}")
+            message = f"{self._path} is in force as it stands now{late}"
+            log.info("%s", message)
+            self._say("ConfigurationChanged", message)
 
     def report(self) -> dict[str, Any]:
         """As `status` shows it."""

@@ -518,6 +518,10 @@ def test_no_daemon_is_said_with_the_command_that_starts_one(tmp_path: Any) -> No
         Client(str(tmp_path / "run" / "api.sock")).status()
     assert caught.value.help == f"start it: reconciler up --state {tmp_path}"
     assert caught.value.exit_code == 3
+    with pytest.raises(Unreachable) as caught:
+        Client("/nonexist.sock").status()
+    assert caught.value.help is not None and "--state /" not in caught.value.help
+    assert "run/api.sock in its state directory" in caught.value.help
 
 
 @pytest.mark.parametrize(

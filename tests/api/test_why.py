@@ -10,9 +10,11 @@ from small_daemon import NOW
 
 from reconciler.api import views
 from reconciler.api.why import of_task
+from reconciler.cli.why import page
 from reconciler.controllers.tasks import EndedTry, after_exit, tries_with
 from reconciler.errors import Invalid, NotFound, QueueFull, Refused
-from reconciler.resources.meta import Key, Status, set_condition
+from reconciler.resources.lock import Holder, Lock, LockSpec, LockStatus, Waiter
+from reconciler.resources.meta import Key, Metadata, Status, set_condition
 from reconciler.resources.pool import PoolStatus, Retry
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import to_ms
@@ -174,3 +176,24 @@ def test_a_full_queue_leaves_one_event_however_often_it_refuses(house: Any) -> N
         found = [one for one in client.events("pool/batch")["items"] if one["reason"] == "QueueFull"]
 
     assert [(one["type"], one["count"]) for one in found] == [("Warning", 1)]
+
+
+def test_a_lock_tells_who_has_it_since_when_with_which_token_and_who_is_next(house: Any) -> None:
+    def put_lock(status: LockStatus) -> str:
+        house.within(lambda: house.daemon.store.set_status(Key("Lock", "deploy"), status))
+        return page(why(house, "locks", "deploy"), NOW)
+
+    house.within(lambda: house.daemon.store.create(Lock(metadata=Metadata(name="deploy"), spec=LockSpec())))
+    holder = Holder(id="a", name="eva: ./deploy.sh", since=NOW - timedelta(seconds=30), token=7)
+    waiting = tuple(Waiter(id=id, name=f"{id}: ./check.sh", since=NOW - timedelta(seconds=5)) for id in ("bob", "ida"))
+
+    assert put_lock(LockStatus(token=7, holders=(holder,), waiting=waiting)) == (
+        "lock/deploy is held: the last token was 7, 2 waiters are in line\n\n"
+        "2026-11-23T18:09:30.000Z  (30s ago)  Held: by eva: ./deploy.sh with token 7\n"
+        "2026-11-23T18:09:55.000Z  (5s ago)  Wait: bob: ./check.sh has place 1 in line\n"
+        "2026-11-23T18:09:55.000Z  (5s ago)  Wait: ida: ./check.sh has place 2 in line\n"
+        "\nnext: bob: ./check.sh gets it when a holder gives it back, ends or loses its lease\n"
+    )
+    assert put_lock(LockStatus(token=7)) == (
+        "lock/deploy is free: the last token was 7, 0 waiters are in line\n\nnext: the next who asks gets it\n"
+    )

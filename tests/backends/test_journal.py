@@ -71,7 +71,7 @@ def test_a_line_can_forge_no_field() -> None:
 def test_without_a_journal_nothing_is_taken_and_with_the_next_one_it_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     journal = JournalSocket(str(path))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=str(path)):
         journal.write(WEB, [b"lost?"])
     for text in (b"one", b"two"):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

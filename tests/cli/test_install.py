@@ -64,3 +64,24 @@ def test_it_says_what_it_will_bring_up_and_refuses_to_bring_up_nothing(
     done = cli("install", "--systemd", "--output", str(unit))
     assert done.returncode == 0 and f"it brings up {tmp_path}/manifests\n" in done.stdout.decode(), done
     assert f" up {tmp_path}/manifests " in unit.read_text()
+
+
+def test_the_unit_brings_up_the_same_variant_and_the_same_settings(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop/overlays/prod").mkdir(parents=True)
+    (tmp_path / "big.yaml").write_text("replicas: 9\n")
+    head = "apiVersion: reconciler/v1\nkind: Configuration\nmetadata: {name: host}\n"
+    (tmp_path / "host.yaml").write_text(f"{head}spec: {{sources: [{{path: {tmp_path}/more}}]}}\n")
+    given = ["--overlay", "prod", "--values", "big.yaml", "--set", "name=a b", "--config", "host.yaml"]
+
+    done = cli("install", "--systemd", "shop", *given, "--output", "unit.service")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert f"it brings up {tmp_path}/shop {tmp_path}/more\n" in done.stdout.decode()
+    words = f'--overlay=prod --values={tmp_path}/big.yaml "--set=name=a b" --config={tmp_path}/host.yaml'
+    assert unit(tmp_path / "unit.service")["Service"]["ExecStart"].endswith(words)
+    assert cli("install", "--systemd", "--config", "host.yaml", "--output", "-").returncode == 0
+    for bad in (["--overlay", "test"], ["--values", "none.yaml"], ["--config", "big.yaml"]):
+        assert cli("install", "--systemd", "shop", *bad, "--output", "-").returncode == 2, bad

@@ -39,4 +39,9 @@ def test_both_languages_answer_as_the_readme_says(house: House, tmp_path: Path) 
         assert done.returncode == 0, (line, done)
         answers.append(json.loads(done.stdout)["status"]["result"])
 
+    refused = house.cli("submit", "--pool", "shout", "--payload", "null", "--wait", "-o", "json")
+    assert "must be a string" in json.loads(refused.stdout)["status"]["message"], refused
+    assert house.get("workers", "shout-0")["status"]["restarts"] == 0
+    empty = house.cli("logs", f"task/{json.loads(refused.stdout)['metadata']['name']}")
+    assert (empty.stdout, "reconciler logs worker/shout-0" in empty.stderr) == ("", True), empty
     assert answers == [{"score": 168}, {"score": 71}, "HELLO"]

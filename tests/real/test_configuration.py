@@ -37,6 +37,7 @@ def test_its_sources_are_watched_and_its_budget_is_in_force_and_follows_the_file
     settings(house, f"{{sources: [{source}], startBudget: {{rate: 0.5}}}}")
     os.kill(house.launcher, signal.SIGHUP)
     eventually(lambda: status(house)["configuration"]["startBudget"] == {"rate": 0.5, "burst": 200})
+    eventually(lambda: f"{path} is in force as it stands now" in house.said.read_text())
 
     settings(house, "{startBudget: {rate: fast}}")
     os.kill(house.launcher, signal.SIGHUP)
