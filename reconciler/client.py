@@ -138,8 +138,11 @@ class Client:
         body = {**(rendering or {}), "files": listed, "source": source, "prune": prune, "manifests": manifests}
         return self._json("POST", _path("plan"), body=body)
 
-    def scale(self, pool: str, replicas: int, override: str | None = None, reason: str = "") -> dict[str, Any]:
-        """Another number of replicas; `override` ("" for as long as it stands, or "1h") over a source's word."""
+    def scale(self, pool: str, replicas: int | None, override: str | None = None, reason: str = "") -> dict[str, Any]:
+        """Another number of replicas; `override` over a source's word: "" until that changes, "1h" no longer than that.
+
+        "0s", with no number, ends an override: what is declared holds again.
+        """
         body = {"replicas": replicas, "override": override, "reason": reason}
         return self._json("POST", _path("pools", pool, "scale"), body=body)
 

@@ -39,16 +39,18 @@ from reconciler.coordination.ends import ProcessEnds
 from reconciler.coordination.tokens import TokenFile
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
 from reconciler.launcher import protocol
-from reconciler.loading.apply import BY_HAND, stands
+from reconciler.loading.apply import BY_HAND
 from reconciler.loading.variant import Wanted
 from reconciler.monitoring.sampler import EVERY_S, Sampler
 from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
 from reconciler.resources.kinds import build
 from reconciler.resources.meta import Key, Status
+from reconciler.resources.overrides import stands
 from reconciler.resources.pool import Destination, Pool
 from reconciler.resources.task import Submission
 from reconciler.resources.units import format_moment, from_ms
+from reconciler.resources.words import override_notes
 from reconciler.resources.worker import Worker
 from reconciler.runtime.commands import BesideWorkers
 from reconciler.runtime.configured import Configured
@@ -443,6 +445,7 @@ class Controller:
                 "readyReplicas": pool.status.ready_replicas,
                 "ready": ready is not None and ready.status is Status.TRUE,
                 "askedFor": asked_for(pool),
+                "overrides": list(override_notes(pool.metadata.overrides)),
             }
         return {
             "version": __version__,

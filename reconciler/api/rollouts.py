@@ -8,7 +8,6 @@ POST  /api/v1/pools/{name}/rollout-pause, rollout-resume {reason}  a wish that s
 from __future__ import annotations
 
 import shlex
-from datetime import timedelta
 from typing import Any
 
 from pydantic import Field
@@ -16,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reconciler.api import views
+from reconciler.api import overriding, views
 from reconciler.api.answers import json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.found import pool_of
 from reconciler.api.ownership import alive, owner, place
-from reconciler.api.requests import actor_of, body, duration
+from reconciler.api.requests import actor_of, body
 from reconciler.clock import Clock
 from reconciler.errors import NotFound, Refused
 from reconciler.loading.effects import between_templates
@@ -92,17 +91,19 @@ class _Rollouts:
         asked = await body(request, _Undo)
         pool = pool_of(self._store, request.path_params["name"])
         alive(pool)
+        if overriding.ends(asked.override):
+            changed, said = overriding.without(pool, "spec.template"), "the override ends: the declared template again"
+            return await self._undone(request, changed, said, asked.reason)
         chosen = self._chosen(pool, asked.revision)
-        overrides = dict(pool.metadata.overrides)
-        if owner(pool) is not None:
-            if asked.override is None:
-                why = f" --reason {shlex.quote(asked.reason)}" if asked.reason else ""
-                command = f"reconciler rollout undo {pool.key} --to-revision {chosen.spec.number} --override{why}"
-                message = f"spec.template of {pool.key} is declared in {place(pool)}"
-                raise Refused(message, f"change it there, or: {command}")
-            overrides["spec.template"] = self._until(asked.override)
-        metadata = pool.metadata.changed(overrides=overrides, changed_by=actor_of(request))
-        changed = pool.changed(metadata=metadata, spec=pool.spec.changed(template=chosen.spec.template))
+        if owner(pool) is None:
+            changed = pool.changed(spec=pool.spec.changed(template=chosen.spec.template))
+        elif asked.override is None:
+            why = f" --reason {shlex.quote(asked.reason)}" if asked.reason else ""
+            command = f"reconciler rollout undo {pool.key} --to-revision {chosen.spec.number} --override{why}"
+            message = f"spec.template of {pool.key} is declared in {place(pool)}"
+            raise Refused(message, f"change it there, or: {command}")
+        else:
+            changed = overriding.over(pool, "spec.template", chosen.spec.template, asked.override, self._clock.now())
         wrong = findings(changed)
         if wrong:
             path = ".".join(map(str, wrong[0].path))
@@ -110,8 +111,12 @@ class _Rollouts:
                 f"revision {chosen.spec.number} does not fit {pool.key} as it is now: {path}: {wrong[0].message}",
                 "change the manifest instead",
             )
-        updated = self._store.update(changed)
-        self._say(request, pool, "Undone", f"the template of revision {chosen.spec.number} again", asked.reason)
+        said = f"the template of revision {chosen.spec.number} again"
+        return await self._undone(request, changed, said, asked.reason)
+
+    async def _undone(self, request: Request, pool: Pool, said: str, reason: str) -> Response:
+        updated = self._store.update(pool.changed(metadata=pool.metadata.changed(changed_by=actor_of(request))))
+        self._say(request, pool, "Undone", said, reason)
         await self._daemon.committed()
         return json_answer(views.object_(updated))
 
@@ -151,11 +156,6 @@ class _Rollouts:
         if template_hash(found.spec.template) == now:
             raise Refused(f"revision {number} is the template of {pool.key} now", "there is nothing to undo")
         return found
-
-    def _until(self, override: str) -> str:
-        if not override:
-            return ""
-        return format_moment(self._clock.now() + timedelta(seconds=duration(override, "override")))
 
     def _say(self, request: Request, pool: Pool, word: str, message: str, reason: str) -> None:
         text = f"{message}: {reason}" if reason else message

@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.api import views
+from reconciler.api import overriding, views
 from reconciler.api.answers import MethodNotAllowed, json_answer
 from reconciler.api.base import Daemon
 from reconciler.api.found import object_of, pool_of
@@ -25,7 +25,6 @@ from reconciler.api.requests import (
     any_json,
     body,
     declared,
-    duration,
     kind_of,
     revision,
 )
@@ -40,7 +39,6 @@ from reconciler.resources.event import Cause, event
 from reconciler.resources.kinds import WRITABLE
 from reconciler.resources.meta import Key, Model, Object
 from reconciler.resources.pool import Pool
-from reconciler.resources.units import format_moment, from_ms, to_ms
 
 
 class _Apply(Manifests):
@@ -49,7 +47,7 @@ class _Apply(Manifests):
 
 
 class _Scale(Model):
-    replicas: int = Field(ge=0, le=MAX_REPLICAS)
+    replicas: int | None = Field(default=None, ge=0, le=MAX_REPLICAS)
     override: str | None = None
     reason: str = Field(default="", max_length=1000)
 
@@ -124,26 +122,27 @@ class Writing:
         alive(pool)
         if pool.spec.autoscale is not None:
             raise Refused(f"{pool.key} has autoscale, which decides that", "change spec.autoscale.min or max")
-        overrides = dict(pool.metadata.overrides)
-        if owner(pool) is not None:
-            if asked.override is None:
-                raise Refused(f"spec.replicas of {pool.key} is declared in {place(pool)}", _scale_command(pool, asked))
-            overrides["spec.replicas"] = self._until(asked.override)
-        changed = pool.changed(
-            metadata=pool.metadata.changed(overrides=overrides), spec=pool.spec.changed(replicas=asked.replicas)
-        )
+        path = "spec.replicas"
+        ending = overriding.ends(asked.override)
+        if (asked.replicas is None) != ending:
+            raise Invalid("replicas: a number is missing, or override 0s has one", "override 0s without it ends one")
+        if ending:
+            changed = overriding.without(pool, path)
+        elif owner(pool) is None:
+            changed = pool.changed(spec=pool.spec.changed(replicas=asked.replicas))
+        elif asked.override is None:
+            raise Refused(f"spec.replicas of {pool.key} is declared in {place(pool)}", _scale_command(pool, asked))
+        else:
+            changed = overriding.over(pool, path, asked.replicas, asked.override, self._clock.now())
         updated = self._store.update(changed)
         why = f": {asked.reason}" if asked.reason else ""
-        until = overrides.get("spec.replicas")
+        until = changed.metadata.overrides.get(path)
         stands = "" if until is None else f" (override until {until})" if until else " (override)"
-        self._say(request, pool.key, "Scaled", f"from {pool.spec.replicas} to {asked.replicas}{stands}{why}")
+        if ending:
+            stands = " (the override ends)"
+        self._say(request, pool.key, "Scaled", f"from {pool.spec.replicas} to {changed.spec.replicas}{stands}{why}")
         await self._daemon.committed()
         return json_answer(views.object_(updated))
-
-    def _until(self, override: str) -> str:
-        if not override:
-            return ""
-        return format_moment(from_ms(to_ms(self._clock.now()) + round(1000 * duration(override, "override"))))
 
     def _say(self, request: Request, key: Key, reason: str, message: str) -> None:
         self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=actor_of(request))))

@@ -13,6 +13,7 @@ from reconciler.cli.connection import connect, state_option
 from reconciler.cli.objects import plural
 from reconciler.cli.show import age, escape, structured, table, until
 from reconciler.cli.top import size
+from reconciler.resources.words import override_notes
 
 _SAMPLED = {"Pool": "pools", "Worker": "workers"}
 
@@ -58,7 +59,7 @@ def page(
         "Kind": obj["kind"],
         "Labels": ", ".join(f"{name}={value}" for name, value in metadata.get("labels", {}).items()) or "-",
         "Source": f"{source['path']}:{source['line']}" if source else "-",
-        "Overrides": ", ".join(f"{n} until {u or 'changed'}" for n, u in metadata.get("overrides", {}).items()) or "-",
+        "Overrides": "; ".join(override_notes(metadata.get("overrides", {}))) or "-",
         "Created": f"{metadata.get('createdAt', '-')} ({age(metadata.get('createdAt'))} ago)",
         "Generation": str(metadata["generation"]),
     }

@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.columns import rows
 from reconciler.cli.connection import connect, state_option
+from reconciler.cli.override import ends, field_override
 from reconciler.cli.show import structured, table
 from reconciler.client import Client
 from reconciler.errors import Gone, NotFound
@@ -99,22 +100,19 @@ def delete_command(what: Sequence[str], wait: bool, state: str | None) -> None:
 
 @click.command("scale")
 @click.argument("pool", metavar="pool/NAME")
-@click.option("--replicas", type=click.IntRange(0), required=True, help="How many workers, or slots for tasks.")
-@click.option(
-    "--override",
-    is_flag=False,
-    flag_value="",
-    metavar="[=DURATION]",
-    help="Over the word of a source: for so long, or for good.",
-)
+@click.option("--replicas", type=click.IntRange(0), help="How many workers, or slots for tasks.")
+@field_override
 @click.option("--reason", default="", help="Why; the event says it.")
 @state_option
-def scale_command(pool: str, replicas: int, override: str | None, reason: str, state: str | None) -> None:
+def scale_command(pool: str, replicas: int | None, override: str | None, reason: str, state: str | None) -> None:
     """Gives a pool another number of replicas."""
+    ending = ends(override)
+    if (replicas is None) != ending:
+        raise click.UsageError("scale takes --replicas NUMBER, or --override=0s alone to end an override")
     with connect(state) as client:
         name = pool_name(pool)
         client.scale(name, replicas, override, reason)
-    click.echo(f"pool/{name} scaled to {replicas}")
+    click.echo(f"pool/{name}: spec.replicas is as declared" if ending else f"pool/{name} scaled to {replicas}")
 
 
 @click.command("events")

@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli.connection import connect, state_option
 from reconciler.cli.objects import plural, pool_name
+from reconciler.cli.override import override_option
 from reconciler.cli.show import escape
 
 _reason = click.option("--reason", default="", help="Why; the event says it.")
@@ -16,13 +17,7 @@ _reason = click.option("--reason", default="", help="Why; the event says it.")
 
 @click.command("stop")
 @click.argument("pools", nargs=-1, required=True, metavar="pool/NAME...")
-@click.option(
-    "--override",
-    is_flag=False,
-    flag_value="",
-    metavar="[=DURATION]",
-    help="Also what a source declares: for so long, or until it is started.",
-)
+@override_option("it is started")
 @_reason
 @click.option("--wait", is_flag=True, help="Until nothing of it runs.")
 @state_option

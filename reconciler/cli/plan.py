@@ -65,6 +65,8 @@ def diff_command(paths: Sequence[str], prune: bool, wanted: Wanted, state: str |
     found = _asked(manifests, paths, prune, state, whole=True)
     for change in _changes(found):
         sys.stdout.writelines(_diff(change))
+    for note in _notes(found):
+        click.echo(note, err=True)
     return 1 if _changes(found) else 0
 
 
@@ -76,15 +78,23 @@ def _left(wanted: Wanted, offline: bool) -> Sequence[str]:
 def page(found: dict[str, Any]) -> str:
     """The plan for people: what changes, then a count."""
     text = "".join(_entry(change) for change in _changes(found))
+    notes = "".join(f"{note}\n" for note in _notes(found))
     counts = Counter(change["action"] for change in found["changes"])
     if not text:
-        return f"nothing would change ({many(counts['none'], 'object')})\n"
+        return f"{notes}nothing would change ({many(counts['none'], 'object')})\n"
     parts = [f"{counts[word]} to {word}" for word in ("create", "update", "replace", "delete") if counts[word]]
-    return f"{text}\n{', '.join(parts)}; {many(counts['none'], 'object')} unchanged\n"
+    return f"{text}{notes}\n{', '.join(parts)}; {many(counts['none'], 'object')} unchanged\n"
 
 
 def _changes(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [change for change in found["changes"] if change["action"] != "none"]
+
+
+def _notes(found: dict[str, Any]) -> Iterator[str]:
+    """What is as it is because somebody has set it over what is declared."""
+    for change in found["changes"]:
+        for note in change["notes"]:
+            yield f"note: {escape(change['object'])}: {escape(note)}"
 
 
 def _entry(change: dict[str, Any]) -> str:

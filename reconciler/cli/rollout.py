@@ -10,9 +10,11 @@ import click
 
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import pool_name
+from reconciler.cli.override import ends, field_override
 from reconciler.cli.show import age, escape, structured, table
 from reconciler.client import Client
 from reconciler.errors import Refused
+from reconciler.resources.words import override_notes
 
 _LOOK_S = 0.2
 
@@ -65,6 +67,8 @@ def _status(pool: str, state: str | None) -> int:
     held = _held(found)
     if held:
         click.echo(f"  {held}")
+    for note in override_notes(found["metadata"].get("overrides", {})):
+        click.echo(f"  note: {escape(note)}")
     well = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
     return 0 if updated >= wanted and (ready >= wanted or well) and not failed else 1
 
@@ -113,13 +117,7 @@ def _what(one: dict[str, Any]) -> str:
 @rollout_command.command("undo")
 @click.argument("pool", metavar="pool/NAME")
 @click.option("--to-revision", "revision", type=click.IntRange(min=1), help="Which one; else the one before.")
-@click.option(
-    "--override",
-    is_flag=False,
-    flag_value="",
-    metavar="[=DURATION]",
-    help="Although a watched source declares it: until that changes, or for 1h.",
-)
+@field_override
 @click.option("--reason", default="", help="Why; the event says it.")
 @state_option
 def _undo(pool: str, revision: int | None, override: str | None, reason: str, state: str | None) -> None:
@@ -130,7 +128,7 @@ def _undo(pool: str, revision: int | None, override: str | None, reason: str, st
     name = pool_name(pool)
     with connect(state) as client:
         client.undo(name, revision, override, reason)
-        click.echo(f"pool/{name} undone")
+    click.echo(f"pool/{name}: spec.template is as declared" if ends(override) else f"pool/{name} undone")
 
 
 @rollout_command.command("pause")

@@ -52,4 +52,6 @@ def page(report: dict[str, Any]) -> str:
             for line, pool in zip(lines, pools.values(), strict=True):
                 line.append(pool.get("askedFor") or "-")
         text += "\n" + table(header, lines)
+    for name, pool in pools.items():
+        text += "".join(f"note: pool/{name}: {escape(note)}\n" for note in pool.get("overrides", ()))
     return text

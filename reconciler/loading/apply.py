@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple
 
 from reconciler.errors import Conflict, Invalid, Refused
 from reconciler.loading import guard
+from reconciler.resources import overrides
 from reconciler.resources.event import Cause, event
 from reconciler.resources.kinds import WRITABLE
-from reconciler.resources.meta import Key, Model, Object, Origin
-from reconciler.resources.units import moment
+from reconciler.resources.meta import Key, Object, Origin
 from reconciler.store.base import Store
 
 Word = Literal["created", "configured", "unchanged", "pruned"]
@@ -103,12 +103,9 @@ def _decide(old: Object | None, new: Object, source: str, now: datetime, read: C
         origin = old.metadata.source
         place = f"{origin.path}:{origin.line} of {owner}" if origin is not None else owner
         raise Conflict(f"{old.key} is declared at {place}", "remove it there first, or choose another name")
-    overrides = {path: until for path, until in old.metadata.overrides.items() if stands(until, now)}
-    spec = new.spec
-    for path in overrides:
-        spec = _keep(spec, old.spec, path.split(".")[1:])
-    was = old.metadata
-    metadata = was.changed(labels=new.metadata.labels, annotations=new.metadata.annotations, overrides=overrides)
+    kept = overrides.merged(old, new, now)
+    spec, was = kept.spec, old.metadata
+    metadata = kept.metadata.changed(labels=new.metadata.labels, annotations=new.metadata.annotations)
     differs = spec != old.spec or metadata != was
     moved = not _same_place(was.source, new.metadata.source)
     if differs or moved:  # a new revision that changed nothing of this object is not worth a write
@@ -121,22 +118,6 @@ def _owned(obj: Object, source: str) -> Object:
     """The object with this source as its owner, whatever its loader was told."""
     origin = obj.metadata.source or Origin(path="", line=0)
     return obj.changed(metadata=obj.metadata.changed(source=origin.changed(source=source)))
-
-
-def stands(until: str, now: datetime) -> bool:
-    """Whether an operator's override is still in force: its end is ahead, or it has none."""
-    return not until or moment(until) > now
-
-
-def _keep(spec: Model, live: Model, path: Sequence[str]) -> Model:
-    """The spec with the live value of one field."""
-    for name, field in type(spec).model_fields.items():
-        if path and path[0] in (field.alias, name):
-            ours, theirs = getattr(spec, name), getattr(live, name)
-            if len(path) > 1 and isinstance(ours, Model) and isinstance(theirs, Model):
-                return spec.changed(**{name: _keep(ours, theirs, path[1:])})
-            return spec.changed(**{name: theirs})
-    return spec
 
 
 def _same_place(old: Origin | None, new: Origin | None) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from reconciler.loading.apply import Decision, decide, refusal
 from reconciler.resources.meta import Change, Model, Object
 from reconciler.resources.pool import Pool, Template, revision_hash
-from reconciler.resources.words import are
+from reconciler.resources.words import are, override_notes
 from reconciler.resources.worker import Worker
 from reconciler.store.base import Store
 
@@ -43,11 +43,12 @@ class Planned(NamedTuple):
     fields: tuple[Field, ...]
     workers: tuple[str, ...]
     reason: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As it is shown outside."""
         fields = [{"path": f.path, "old": f.old, "new": f.new, "change": f.change.value} for f in self.fields]
-        return {**self._asdict(), "fields": fields, "workers": list(self.workers)}
+        return {**self._asdict(), "fields": fields, "workers": list(self.workers), "notes": list(self.notes)}
 
 
 def planned(decision: Decision, workers: Sequence[Worker]) -> Planned:
@@ -62,14 +63,14 @@ def planned(decision: Decision, workers: Sequence[Worker]) -> Planned:
         ends = f": {are(len(names), 'worker')} stopped" if names else ""
         return Planned(str(key), "delete", "stop", (), names[::-1], f"it is no longer declared{ends}")
     fields = tuple(differences(old, new))
-    stays = _overridden(new)
+    stays = tuple(_overridden(old, new))
     if word == "unchanged":
-        return Planned(str(key), "none", "none", (), (), f"nothing differs{stays}")
+        return Planned(str(key), "none", "none", (), (), "nothing differs", stays)
     if all(field.change is Change.COSMETIC for field in fields):
-        return Planned(str(key), "update", "none", fields, (), f"{_paths(fields)}: nothing that runs is touched{stays}")
+        return Planned(str(key), "update", "none", fields, (), f"{_paths(fields)}: nothing that runs is touched", stays)
     action, effect, touched, reason = _of_pool(old, new, fields, workers) or ("update", "live", (), "")
     reason = reason or f"{_paths(fields)}: applied in place"
-    return Planned(str(key), action, effect, fields, touched, reason + stays)
+    return Planned(str(key), action, effect, fields, touched, reason, stays)
 
 
 _Outcome = tuple[Action, Effect, tuple[str, ...], str]
@@ -133,13 +134,10 @@ def _paths(fields: Sequence[Field]) -> str:
     return shown + (f" and {len(fields) - 3} more" if len(fields) > 3 else "")
 
 
-def _overridden(obj: Object) -> str:
-    listed = [f"{path} stays overridden{f' until {until}' if until else ''}" for path, until in _overrides(obj)]
-    return f" ({'; '.join(listed)})" if listed else ""
-
-
-def _overrides(obj: Object) -> list[tuple[str, str]]:
-    return sorted(obj.metadata.overrides.items())
+def _overridden(old: Object, new: Object) -> Iterator[str]:
+    for path in sorted(old.metadata.overrides.keys() - new.metadata.overrides.keys()):
+        yield f"the override of {path} ends"
+    yield from override_notes(new.metadata.overrides)
 
 
 # Fields.

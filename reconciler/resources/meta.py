@@ -147,8 +147,9 @@ class Metadata(Model):
     source: Origin | None = None
     overrides: dict[str, str] = Field(
         default={},
-        description="Fields an operator has overridden: until when (RFC 3339), or empty for as long as they stand.",
+        description="Fields an operator has overridden: until when (RFC 3339); always until the source declares another.",
     )
+    declared: dict[str, Any] = Field(default={}, description="What the source declared for the overridden fields.")
     intent: Intent | None = Field(default=None, description="What an operator has asked for by `stop` or `start`.")
 
     rollout: Intent | None = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 
 def many(number: int, word: str) -> str:
     """`1 task`, `2 tasks`."""
@@ -16,3 +18,10 @@ def are(number: int, word: str) -> str:
 def in_a_row(number: int) -> str:
     """`once`, `3 times in a row`."""
     return "once" if number == 1 else f"{number} times in a row"
+
+
+def override_notes(overrides: Mapping[str, str]) -> Iterator[str]:
+    """Each override of a field in words: {"spec.replicas": until when, or ""}."""
+    for path, until in sorted(overrides.items()):
+        bound = f" or at {until}" if until else ""
+        yield f"{path} is overridden until what is declared for it changes{bound}"

@@ -128,6 +128,27 @@ def test_scale_without_override_prints_the_command_that_would_do(web: Any, cli: 
     assert cli("scale", "pool/web", "--replicas", "6", "--override=1h").returncode == 0
     assert cli("scale", "pool/web", "--replicas", "6", "--override=1").returncode == 2
 
+    note = "spec.replicas is overridden until what is declared for it changes or at "
+    assert note in cli("describe", "pool/web").stdout.decode()
+    assert note in cli("rollout", "status", "pool/web").stdout.decode()
+    assert cli("scale", "pool/web").returncode == 2
+    assert cli("scale", "pool/web", "--replicas", "6", "--override=0s").returncode == 2
+    assert cli("scale", "pool/web", "--override=0s").stdout == b"pool/web: spec.replicas is as declared\n"
+    assert "overridden" not in cli("describe", "pool/web").stdout.decode()
+    assert web.daemon.store.get(Pool, "web").spec.replicas == 2
+    again = cli("scale", "pool/web", "--override=0s")
+    assert again.returncode == 5 and b"spec.replicas of pool/web is not overridden" in again.stderr
+
+
+def test_all_overrides_are_told_in_the_same_words(cli: Any) -> None:
+    for words, until in {
+        ("scale",): "until that is changed there",
+        ("rollout", "undo"): "until that is changed there",
+        ("stop",): "until it is started",
+    }.items():
+        text = " ".join(cli(*words, "--help").stdout.decode().split())
+        assert f"Over what a watched source declares: {until}, with =1h no longer than that." in text
+
 
 def test_delete_says_so_and_unknown_names_are_4(web: Any, cli: Any) -> None:
     assert cli("delete", "pool/web").stdout == b"pool/web deleted\n"

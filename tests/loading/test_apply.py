@@ -12,6 +12,7 @@ from reconciler.loading.apply import apply
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.validate import load
 from reconciler.resources.meta import Key, Object
+from reconciler.resources.overrides import ended, overridden
 from reconciler.resources.pool import Pool
 from reconciler.store.memory import MemoryStore
 
@@ -51,9 +52,7 @@ def get(store: MemoryStore, name: str = "web") -> Pool:
 
 
 def override(store: MemoryStore, replicas: int, until: str) -> None:
-    live = get(store)
-    metadata = live.metadata.changed(overrides={"spec.replicas": until})
-    store.update(live.changed(spec=live.spec.changed(replicas=replicas), metadata=metadata))
+    store.update(overridden(get(store), "spec.replicas", replicas, until))
 
 
 def test_an_object_is_created_then_unchanged_then_configured() -> None:
@@ -155,11 +154,64 @@ def test_what_an_operator_has_overridden_keeps_its_live_value(until: str) -> Non
     override(store, 7, until)
 
     assert words(store, pool(replicas=3)) == ["pool/web unchanged"]
-    assert words(store, pool(replicas=4, policy="Never")) == ["pool/web configured"]
+    assert words(store, pool(replicas=3, policy="Never")) == ["pool/web configured"]
 
     assert get(store).spec.replicas == 7
     assert get(store).spec.restart.policy == "Never"
     assert get(store).metadata.overrides == {"spec.replicas": until}
+
+
+@pytest.mark.parametrize("until", ["", "2026-01-01T01:00:00.000Z"])
+def test_an_override_ends_when_the_source_declares_another_value_for_its_field(until: str) -> None:
+    store = new_store()
+    words(store, pool(replicas=3))
+    override(store, 7, until)
+    override(store, 8, until)  # over the override: what the source declared is still 3
+
+    assert words(store, pool(replicas=3)) == ["pool/web unchanged"]
+    assert words(store, pool(replicas=4)) == ["pool/web configured"]
+
+    assert get(store).spec.replicas == 4
+    assert (get(store).metadata.overrides, get(store).metadata.declared) == ({}, {})
+
+
+def test_an_overridden_template_ends_with_any_edit_of_the_template() -> None:
+    store = new_store()
+    words(store, pool())
+    live = get(store)
+    template = live.spec.template
+    store.update(overridden(live, "spec.template", template.changed(command=["sleep", "1"]), ""))
+
+    assert words(store, pool()) == ["pool/web unchanged"]
+    assert get(store).spec.template.command == ["sleep", "1"]
+    edited = pool()
+    edited = edited.changed(spec=edited.spec.changed(template=template.changed(command=["sleep", "2"])))
+    assert words(store, edited) == ["pool/web configured"]
+    assert get(store).spec.template.command == ["sleep", "2"]
+
+
+def test_an_override_without_what_was_declared_is_bound_to_what_is_declared_next() -> None:
+    store = new_store()
+    words(store, pool(replicas=3))
+    override(store, 7, "")
+    live = get(store)
+    store.update(live.changed(metadata=live.metadata.changed(declared={})))  # as an earlier version has left it
+
+    words(store, pool(replicas=4))
+    assert get(store).spec.replicas == 7
+    words(store, pool(replicas=5))
+    assert get(store).spec.replicas == 5
+
+
+def test_an_override_ends_by_hand_or_with_the_declared_value() -> None:
+    store = new_store()
+    words(store, pool(replicas=3))
+    override(store, 7, "")
+    assert ended(get(store), "spec.replicas").spec.replicas == 3
+
+    override(store, 3, "")
+    assert get(store).spec.replicas == 3
+    assert get(store).metadata.overrides == {}
 
 
 def test_an_override_ends_at_its_time() -> None:

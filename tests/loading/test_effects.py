@@ -13,6 +13,7 @@ from reconciler.loading.effects import differences, preview
 from reconciler.loading.parse import SourceFile
 from reconciler.loading.validate import load
 from reconciler.resources.meta import Change, Key, Metadata, Object
+from reconciler.resources.overrides import overridden
 from reconciler.resources.pool import Pool, template_hash
 from reconciler.resources.worker import Process, State, Worker, WorkerSpec, WorkerStatus
 from reconciler.store.memory import MemoryStore
@@ -155,13 +156,16 @@ def test_an_overridden_field_stays_and_the_plan_says_so() -> None:
     store = running(pool())
     live = store.get(Pool, "web")
     assert live is not None
-    store.update(live.changed(metadata=live.metadata.changed(overrides={"spec.replicas": ""})))
+    store.update(overridden(live, "spec.replicas", 9, ""))
     store.commit()
 
-    found = change(store, pool("replicas: 9, template: {command: [sleep, inf]}"))
+    found = change(store, pool())
+    assert (found["action"], found["reason"]) == ("none", "nothing differs")
+    assert found["notes"] == ["spec.replicas is overridden until what is declared for it changes"]
 
-    assert found["action"] == "none"
-    assert found["reason"] == "nothing differs (spec.replicas stays overridden)"
+    found = change(store, pool("replicas: 5, template: {command: [sleep, inf]}"))
+    assert found["action"] == "update"
+    assert found["notes"] == ["the override of spec.replicas ends"]
 
 
 VARIANTS = [

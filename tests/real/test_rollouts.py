@@ -65,7 +65,18 @@ def test_what_a_source_declares_is_undone_only_over_it(house: House) -> None:
     assert "web.yaml" in refused.stderr and "rollout undo pool/web --to-revision 1 --override" in refused.stderr
     assert house.cli("rollout", "undo", "pool/web", "--override=1h").returncode == 0
     eventually(lambda: colours(house, "web") == ["red"])
-    assert "spec.template" in house.get("pools", "web")["metadata"]["overrides"]
+    note = "spec.template is overridden until what is declared for it changes"
+    assert note in house.cli("rollout", "status", "pool/web").stdout
+    assert f"note: pool/web: {note}" in house.cli("status").stdout
+    assert f"note: pool/web: {note}" in house.cli("plan", str(house.manifests)).stdout
+    assert house.cli("rollout", "undo", "pool/web", "--override=0s").returncode == 0
+    eventually(lambda: colours(house, "web") == ["green"])
+
+    assert house.cli("rollout", "undo", "pool/web", "--override").returncode == 0
+    eventually(lambda: colours(house, "web") == ["red"])
+    house.manifest("web", SLEEP, env={"COLOUR": "blue"})
+    eventually(lambda: colours(house, "web") == ["blue"], what="the edited file to end the override")
+    assert house.get("pools", "web")["metadata"].get("overrides", {}) == {}
 
 
 def test_a_template_that_does_not_stay_up_is_taken_back(shared: House, name: str) -> None:
