@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.controllers.base import EndPreStop, Mode, Plan, PreStop, SetStatus, Signal, Spawn
+from reconciler.controllers.base import EndPreStop, Mode, Plan, PreStop, Record, SetStatus, Signal, Spawn
 from reconciler.controllers.convergence import nothing_runs
 from reconciler.controllers.worker import plan
 from reconciler.resources.pool import Pool
@@ -73,6 +73,8 @@ def test_a_command_that_does_not_end_is_killed_and_the_worker_gets_its_two_secon
     made = plan(KEY, World(asked, draining()), later(10))
     assert of(made.actions, EndPreStop).instance == "abc.1"
     assert (of(made.actions, Signal).signal, made.requeue_at) == ("SIGINT", later(12))
+    late = plan(KEY, World(drains(), draining()), later(10.001))
+    assert "has not ended within 10s and is killed" in of(late.actions, Record).event.message
     assert reasons(made) == ["PreStopFailed"]
     told = asked.changed(status=of(made.actions, SetStatus).status)
     assert plan(KEY, World(told, draining()), later(11)) == Plan(requeue_at=later(12))

@@ -45,6 +45,12 @@ def test_its_sources_are_watched_and_its_budget_is_in_force_and_follows_the_file
     assert "settings.yaml:4:28: error[type]: spec.startBudget.rate" in problem
     assert status(house)["configuration"]["startBudget"]["rate"] == 0.5
 
+    said = house.said.read_text()
+    settings(house, f"{{sources: [{source}], startBudget: {{rate: 0.5}}}}")
+    os.kill(house.launcher, signal.SIGHUP)
+    eventually(lambda: f"{path} is in force as it stands now" in house.said.read_text()[len(said) :])
+    assert not [problem for problem in status(house)["problems"] if "settings.yaml" in problem]
+
     (house.manifests / "web.yaml").unlink()
     eventually(lambda: house.get("pools", "web") is None, what="what its source declares no longer to be pruned")
 
