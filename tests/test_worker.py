@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ def handle(payload):
     if payload == "fail": raise Failed("never")
     if payload == "odd": return {1, 2}
     if payload == "large": return "x" * 600_000
-    if payload == "sleep": time.sleep(0.2)
+    if payload == "sleep":
+        print("asleep", flush=True)
+        time.sleep(0.2)
     return payload
 serve(handle)
 """
@@ -97,9 +100,12 @@ def test_an_exception_asks_for_another_try_and_Failed_does_not(worker: Worker) -
     assert "put it into a file" in worker.frame()["error"]
 
 
-def test_SIGTERM_lets_the_task_at_hand_be_finished_and_begins_no_other(worker: Worker) -> None:
+def test_SIGTERM_lets_the_task_at_hand_be_finished_and_begins_no_other(worker: Worker, tmp_path: Path) -> None:
     worker.send("first", "sleep", "never begun")
-    assert worker.frame()["id"] == "1"  # given at once, for the next one takes long: so the second is at hand
+    assert worker.frame()["id"] == "1"  # given at once, for the next one takes long
+    end = time.monotonic() + 30
+    while (tmp_path / "log").read_text() != "asleep\n":
+        assert time.monotonic() < end
 
     os.kill(worker.process.pid, signal.SIGTERM)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -27,8 +28,8 @@ def states(parent: int) -> dict[int, str]:
     """Command (or its state, where it has none) of each child."""
     found = {}
     for pid in children_of(parent):
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        found[pid] = stat[0]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # reaped since
+            found[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return found
 
 
