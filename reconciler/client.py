@@ -21,7 +21,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from reconciler.errors import Forbidden, ReconcilerError, Unavailable, Unreachable
+from reconciler.errors import Forbidden, Unreachable
+from reconciler.wire import WentAway, Wire, error_of
 
 if TYPE_CHECKING:
     from reconciler.coordination.session import HeldLock
@@ -37,17 +38,13 @@ _BATCH = 1000
 _BATCH_BYTES = 4 << 20
 
 
-class WentAway(Unreachable):
-    """The connection ended within an answer."""
-
-
 class Client:
     """One connection to the daemon of a state directory, opened when needed and kept."""
 
     def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
         self.socket_path = os.path.abspath(socket_path)
         self._timeout_s = timeout_s
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +87,7 @@ class Client:
                 if item.startswith(b"data: "):
                     change = json.loads(item[6:])
                     if change["type"] == "ERROR":
-                        raise _error(410, change["object"])
+                        raise error_of(410, change["object"])
                     yield change
 
     def usage(self, kind: str, name: str) -> list[dict[str, Any]]:
@@ -396,12 +393,12 @@ class Client:
         finally:
             wire.close()
 
-    def _open(self, fresh: bool = False) -> _Wire:
+    def _open(self, fresh: bool = False) -> Wire:
         if self._wire is not None and not fresh and not self._wire.stale():
             return self._wire
         if not fresh:
             self.close()
-        wire = _Wire(self._connect())
+        wire = Wire(self._connect())
         if not fresh:
             self._wire = wire
         return wire
@@ -504,88 +501,6 @@ async def _run(call: Callable[[], T]) -> T:
     return await asyncio.to_thread(call)
 
 
-class _Wire:
-    """HTTP/1.1 on one connection: one request, one answer, of known length, in chunks or up to the end."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._rest = b""
-        self.closing = False
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def stale(self) -> bool:
-        """Whether the daemon has closed it meanwhile."""
-        self._sock.setblocking(False)
-        try:
-            return self._sock.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def exchange(self, method: str, target: str, body: bytes, timeout_s: float | None) -> Iterator[bytes]:
-        """Sends a request; yields the body of the answer. Raises what the daemon answered if that is an error."""
-        self._sock.settimeout(timeout_s)
-        head = f"{method} {target} HTTP/1.1\r\nHost: reconciler\r\nContent-Length: {len(body)}\r\n\r\n"
-        try:
-            try:
-                self._sock.sendall(head.encode() + body)
-            except (BrokenPipeError, ConnectionResetError):
-                self.closing = True  # refused before all of it was sent: the answer says why
-            status, headers = self._head()
-            parts = self._parts(headers)
-            if status >= 400:
-                raise _error(status, _parsed(b"".join(parts)))
-            yield from parts
-        except TimeoutError:
-            raise Unreachable(f"the daemon has not answered within {timeout_s:.0f} s") from None
-        except OSError as error:
-            raise WentAway(f"the daemon went away: {error.strerror or error}") from None
-
-    def _head(self) -> tuple[int, dict[str, str]]:
-        while b"\r\n\r\n" not in self._rest:
-            self._more()
-        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        self.closing = self.closing or headers.get("connection", "").lower() == "close"
-        return int(first.split(" ", 2)[1]), headers
-
-    def _parts(self, headers: dict[str, str]) -> Iterator[bytes]:
-        if headers.get("transfer-encoding", "").lower() == "chunked":
-            while size := int(self._line(), 16):
-                yield from self._take(size)
-                self._line()
-            self._line()
-            return
-        yield from self._take(int(headers.get("content-length", 0)))
-
-    def _line(self) -> bytes:
-        while b"\r\n" not in self._rest:
-            self._more()
-        line, _, self._rest = self._rest.partition(b"\r\n")
-        return line
-
-    def _take(self, size: int) -> Iterator[bytes]:
-        while size:
-            if not self._rest:
-                self._more()
-            part, self._rest = self._rest[:size], self._rest[size:]
-            size -= len(part)
-            yield part
-
-    def _more(self) -> None:
-        block = self._sock.recv(1 << 18)
-        if not block:
-            raise ConnectionResetError(errno.ECONNRESET, "the connection ended within an answer")
-        self._rest += block
-
-
 def lock_holder(state_dir: str) -> int | None:
     """The pid of the launcher that holds a state directory; None if nobody does."""
     try:
@@ -615,31 +530,3 @@ def _quote(text: str) -> str:
     """As urllib.parse.quote, which takes longer to import than a request takes."""
     plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
     return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return {"error": {"message": body.decode("utf-8", "replace").strip()}}
-
-
-def _error(status: int, answer: Any) -> ReconcilerError:
-    """The error as it left the daemon."""
-    told = answer.get("error", {}) if isinstance(answer, dict) else {}
-    reason, message = told.get("reason", ""), told.get("message") or f"the daemon answered {status}"
-    known = _by_reason().get(reason) or (Unavailable if status == 503 else ReconcilerError)
-    error = known(message, told.get("help", ""))
-    if isinstance(answer, dict) and "problems" in answer:
-        error.problems = answer["problems"]  # type: ignore[attr-defined]
-    return error
-
-
-def _by_reason() -> dict[str, type[ReconcilerError]]:
-    found: dict[str, type[ReconcilerError]] = {}
-    open_ = [ReconcilerError]
-    while open_:
-        kind = open_.pop()
-        found.setdefault(kind.reason, kind)
-        open_ += kind.__subclasses__()
-    return found
