@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
+from tests.proc import environ_of
 from tests.real.house import House, eventually, worker
 
 CANARY = "c4n4ry-0f-the-shell"
@@ -58,8 +58,8 @@ def test_the_environment_of_up_is_in_no_file_and_no_answer_where_pm2_saves_it(ho
     pid = house.living("web", 1)["web-0"]
     task = house.submit("batch", ["true"])
     assert house.cli("wait", f"task/{task}", "--for", "finished").returncode == 0
-    environ = Path(f"/proc/{pid}/environ").read_bytes()
-    assert f"\0KEY={CANARY}\0".encode() in environ and b"OTHER_SECRET" not in environ
+    environ = environ_of(pid)
+    assert environ["KEY"] == CANARY and "OTHER_SECRET" not in environ
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: house.worker("web-0")["restarts"] == 1)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.proc import environ_of
 from tests.real.house import House, worker
 
 
@@ -16,7 +17,7 @@ def test_a_command_runs_with_the_workers_environment_directory_and_limits(shared
     assert found.returncode == 7, found.stderr
     directory, umask, descriptors, environment = found.stdout.split("\n", 3)
     assert (directory, umask) == ("/usr", "0022")
-    theirs = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)
+    theirs = environ_of(pid)
     ours = dict(pair.split("=", 1) for pair in environment.split("\0") if pair)
     assert {key: ours[key] for key in theirs} == theirs
     assert ours["PORT"] == "9100"

@@ -20,6 +20,7 @@ from reconciler.client import Client
 from reconciler.coordination.session import HeldLock, TimedOut
 from reconciler.errors import Deadlock, LockLost
 from tests.coordination.linearizability import Op, lapse, linearizable
+from tests.proc import environ_of
 from tests.real.house import House, eventually
 
 FAST = "spec: {leaseDuration: 1s, renewDeadline: 800ms, retryPeriod: 200ms}"
@@ -159,8 +160,8 @@ def test_workers_hold_the_locks_of_their_pool_one_after_another(shared: House, n
     workers = shared.workers(name)
     up = [one for one, found in workers.items() if found.get("pid")]
     assert [f"worker/{one}" for one in up] == first
-    environ = Path(f"/proc/{workers[up[0]]['pid']}/environ").read_text().split("\0")
-    assert "RECONCILER_LOCK_TOKEN=1" in environ and "RECONCILER_LOCK_TOKEN_WAREHOUSE=1" in environ
+    tokens = {"RECONCILER_LOCK_TOKEN": "1", "RECONCILER_LOCK_TOKEN_WAREHOUSE": "1"}
+    assert tokens.items() <= environ_of(workers[up[0]]["pid"]).items()
     waiting = next(found for one, found in workers.items() if one not in up)
     assert waiting["state"] == "Pending" and waiting["message"] == f"waits for lock/warehouse, held by {first[0]}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.proc import environ_of
 from tests.real.house import House, alive, eventually, worker
 
 
@@ -95,8 +96,8 @@ def test_a_newline_on_its_descriptor_makes_a_worker_ready(shared: House, name: s
     template = {"sockets": sockets, "probes": {"startup": {"notify": "Newline", "failureThreshold": 100}}}
     shared.apply(name, worker("newline", health), template=template)
     pid = eventually(lambda: shared.worker(f"{name}-0").get("state") == "Starting" and shared.pids(name))[f"{name}-0"]
-    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    assert {b"NOTIFY_FD=4", b"LISTEN_FDS=1", b"LISTEN_FDNAMES=" + f"{name}/web".encode()} <= set(environ)
+    told = {"NOTIFY_FD": "4", "LISTEN_FDS": "1", "LISTEN_FDNAMES": f"{name}/web"}
+    assert told.items() <= environ_of(pid).items()
     assert shared.pool(name)["readyReplicas"] == 0
     (health / f"{name}-0.go").touch()
     assert shared.ready(name, 1) == {f"{name}-0": pid}
@@ -126,6 +127,4 @@ def test_what_is_said_while_no_controller_lives_is_heard_by_the_next(house: Hous
 
 def notify_path(house: House, pool: str) -> str:
     """What the worker has been told."""
-    pid = house.pids(pool)[f"{pool}-0"]
-    pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return next(pair for pair in pairs if pair.startswith(b"NOTIFY_SOCKET=")).partition(b"=")[2].decode()
+    return environ_of(house.pids(pool)[f"{pool}-0"])["NOTIFY_SOCKET"]
