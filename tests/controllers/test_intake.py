@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import pytest
 
+from reconciler.controllers import intake
 from reconciler.controllers.intake import admit, again, retry_key, take
 from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, Unavailable
 from reconciler.resources.meta import Intent, Metadata, Wish
@@ -59,6 +61,25 @@ def test_a_record_has_what_was_submitted_and_the_rest_from_its_pool() -> None:
     assert (plain.id, plain.timeout_ms, plain.max_attempts) == (1, 5_000, 4)
     assert (own.id, own.timeout_ms, own.max_attempts) == (2, 1_000, 1)
     assert own.spec == '{"command":["make","all"],"pool":"batch"}'
+
+
+@pytest.mark.parametrize("word", ["", "a b", '"', "\\", "/", "\n\t\r\b\f\x01\x1f\x7f", "\u00e9\u2028\U0001f600"])
+@pytest.mark.parametrize("tasks", [{}, {"timeout": "5s", "retry": {"maxAttempts": 4}, "onUnknown": "Fail"}])
+def test_a_plain_task_has_the_record_that_the_long_way_makes(word: str, tasks: dict[str, Any]) -> None:
+    defaults = admit("batch", batch(tasks), 1, 0, False, "", NOW)
+    for fields in ({}, {"priority": 0}):
+        given = submission("echo", word, **fields)
+        short = intake._plain_ones("batch", defaults, 1_000)(given)
+        assert short is not None
+        assert astuple(short) == astuple(intake._record("batch", defaults, given, 1_000))
+
+
+def test_a_task_that_says_more_than_a_command_and_a_priority_goes_the_long_way() -> None:
+    defaults = admit("batch", batch({}), 1, 0, False, "", NOW)
+    plain = intake._plain_ones("batch", defaults, 1_000)
+    for fields in ({"tenant": "ads"}, {"timeout": "1s"}, {"idempotencyKey": "k"}, {"payload": None}, {"env": {}}):
+        assert plain(submission("true", **fields)) is None
+    assert plain(Submission.model_validate({"priority": 3})) is None
 
 
 def test_the_same_key_and_content_is_the_same_task_within_a_request_and_after_it() -> None:
