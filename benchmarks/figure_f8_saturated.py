@@ -12,12 +12,15 @@ from pathlib import Path
 import machine
 from figure import OURS, Board, Measured, Plan, Values, goal
 from product import moment_s, task_pool
+from runners import RUNNERS
 
 NAME = "F8"
-WHAT = "5,000 x `true`, one process each; ours and the floor with every claim and end on the disk, xargs without"
+WHAT = "5,000 x `true`, one process each; ours and the floor with every claim and end on the disk, the others without"
 TASKS = 5000
 SLOTS = (4, 8, 16)
 AHEAD = 16
+SLOWER = ("parallel -j", "tsp -S")
+"""They do a fifth of it."""
 FLOOR = Path(__file__).resolve().parent / "floor.py"
 
 
@@ -30,7 +33,8 @@ def run(plan: Plan) -> Measured:
                 f"{OURS} x{slots}": partial(_ours, slots, count),
                 f"floor x{slots}": partial(_floor, slots, count, 0),
                 f"floor ahead x{slots}": partial(_floor, slots, count, AHEAD),
-                f"xargs -P{slots}": partial(_xargs, slots, count),
+                f"xargs -P{slots}": partial(RUNNERS["xargs -P"], slots, count),
+                **{f"{name}{slots}": partial(RUNNERS[name], slots, count // 5) for name in SLOWER},
             },
         )
     goals = []
@@ -39,7 +43,7 @@ def run(plan: Plan) -> Measured:
         floors = [board.median(f"{floor} x{slots}", "rate") for floor in ("floor", "floor ahead")]
         better, mine = max((rate for rate in floors if rate is not None), default=None), board.median(ours, "rate")
         goals += [
-            goal(f"x{slots} of xargs", board.ratio("rate", f"xargs -P{slots}", ours), 1, 1, higher_is_better=True),
+            *(goal(f"x{slots} of {name}", board.ratio("rate", f"{name}{slots}", ours), 1, 1, True) for name in RUNNERS),
             goal(f"x{slots} of the better floor", mine / better if mine and better else None, 0.85, 1, True),
         ]
     return board.measured(goals)
@@ -80,10 +84,3 @@ def _floor(slots: int, count: int, ahead: int) -> Values:
         out = subprocess.run(argv, check=True, capture_output=True, timeout=120)
     found = json.loads(out.stdout)
     return {"rate": ("/s", found["perS"]), "floor CPU": ("us/task", found["cpuUs"])}
-
-
-def _xargs(slots: int, count: int) -> Values:
-    began = time.monotonic()
-    argv = [machine.which("xargs"), "-P", str(slots), "-n", "1", machine.which("true")]
-    subprocess.run(argv, input=b"x\n" * count, check=True, timeout=120)
-    return {"rate": ("/s", count / (time.monotonic() - began))}

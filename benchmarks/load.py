@@ -1,8 +1,8 @@
 """An open-loop load: batches of tasks at intended moments, whatever became of the ones before.
 
-    load.py SOCKET POOL RATE_PER_S COUNT SAMPLE_EVERY        prints JSON
+    load.py SOCKET POOL RATE_PER_S COUNT SAMPLE_EVERY [BATCH [TASK]]        prints JSON; a batch of 10, of `true`
 
-Each batch of 10 is one POST, sent at its moment on a connection that is free then (a new one if none is). Of every
+Each batch is one POST, sent at its moment on a connection that is free then (a new one if none is). Of every
 SAMPLE_EVERY-th batch the last task is waited for with a long poll, which answers when its end is durable and seen.
 A process of its own, so that it keeps its moments; answers are kept as bytes and parsed when all is over.
 """
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-BATCH = 10
+TRUE = '{"command": ["true"]}'
 DEADLINE_S = 60.0
 """How long the last answers may take after the last batch."""
 
@@ -55,11 +55,10 @@ class Connection:
 class Load:
     """Sends, receives and remembers."""
 
-    def __init__(self, path: str, pool: str, sample_every: int) -> None:
-        self._path, self._sample_every = path, sample_every
-        self._post = _request(
-            "POST", f"/api/v1/pools/{pool}/tasks", json.dumps([{"command": ["true"]}] * BATCH).encode()
-        )
+    def __init__(self, path: str, pool: str, sample_every: int, batch: int = 10, task: str = TRUE) -> None:
+        self._path, self._sample_every, self._batch = path, sample_every, batch
+        tasks = json.dumps([json.loads(task)] * batch).encode()
+        self._post = _request("POST", f"/api/v1/pools/{pool}/tasks", tasks)
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
         self._free: list[Connection] = []
@@ -71,7 +70,7 @@ class Load:
     def run(self, rate_per_s: float, count: int) -> dict[str, object]:
         """Offers `count` tasks. Raises TimeoutError when answers stay away."""
         start, wall = time.monotonic() + 0.2, time.time() + 0.2
-        intended = [number * BATCH / rate_per_s for number in range(count // BATCH)]
+        intended = [number * self._batch / rate_per_s for number in range(count // self._batch)]
         late_s = 0.0
         for number, at in enumerate(intended):
             while (left_s := start + at - time.monotonic()) > 0:
@@ -133,5 +132,5 @@ def _length(head: bytes) -> int:
 
 
 if __name__ == "__main__":
-    load = Load(sys.argv[1], sys.argv[2], int(sys.argv[5]))
+    load = Load(sys.argv[1], sys.argv[2], int(sys.argv[5]), *map(int, sys.argv[6:7]), *sys.argv[7:8])
     json.dump(load.run(float(sys.argv[3]), int(sys.argv[4])), sys.stdout)

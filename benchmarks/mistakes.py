@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import machine
+from fetched import Missing
 from figure import OURS, Board, Values
-from peers import BIN, PM2, Missing, need_pm2, need_venv
+from peers import BIN, PM2, need_pm2, need_venv
 from product import COMMAND, importable, pool
 
 SECRET = "c4n4ry-0f-the-s3cret"

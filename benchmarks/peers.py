@@ -3,8 +3,8 @@
     python benchmarks/peers.py        installs what is missing and says what there is
 
 supervisord and circus go into a virtual environment of their own, runit is unpacked from its Debian package beside it,
-PM2 comes from npm (~/.cache/reconciler-benchmarks); nothing outside of that directory changes. A peer that cannot be had is left out,
-with its reason.
+PM2 comes from npm (see fetched.py). What runs tasks is in runners.py and queues.py. A peer that cannot be had is left
+out, with its reason.
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import queues
+import runners
+from fetched import CACHE, Missing, environment, run, unpacked
 from subject import Subject, Tree
 
 HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reconciler-benchmarks"
 BIN = CACHE / "venv" / "bin"
 PM2 = CACHE / "pm2" / "node_modules" / ".bin" / "pm2"
 PM2_PACKAGE = "pm2@6.0.14"
 REQUIREMENTS = ("supervisor==4.3.0", "circus==0.19.0")
-
-
-class Missing(Exception):
-    """Why a peer cannot be measured here."""
 
 
 class Floor:
@@ -107,7 +103,7 @@ class Runit:
     name = "runit"
 
     def __init__(self) -> None:
-        self._bin = _runit()
+        self._bin = unpacked("runsvdir", ["runit"])
 
     def start(self, directory: Path, count: int, command: Sequence[str]) -> Tree:
         services = [directory / "service" / f"w-{number}" for number in range(count)]
@@ -149,10 +145,7 @@ def available() -> tuple[list[Subject], dict[str, str]]:
 
 def need_venv(program: str) -> None:
     """Makes the environment of the Python peers once. Raises Missing."""
-    if (BIN / program).exists():
-        return
-    _run([sys.executable, "-m", "venv", "--clear", str(BIN.parent)])
-    _run([str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS])
+    environment("venv", REQUIREMENTS)
     if not (BIN / program).exists():
         raise Missing(f"{program} is not in what was installed")
 
@@ -165,46 +158,20 @@ def need_pm2() -> None:
         raise Missing("npm is not installed")
     where = PM2.parents[2]
     where.mkdir(parents=True, exist_ok=True)
-    _run(["npm", "install", "--prefix", str(where), "--no-audit", "--no-fund", "--silent", PM2_PACKAGE])
+    run(["npm", "install", "--prefix", str(where), "--no-audit", "--no-fund", "--silent", PM2_PACKAGE])
     if not PM2.exists():
         raise Missing("pm2 is not in what was installed")
-
-
-def _runit() -> Path:
-    """Where runsvdir, runsv and sv are: the system's, else those of the Debian package. Raises Missing."""
-    if installed := shutil.which("runsvdir"):
-        return Path(installed).parent
-    unpacked = CACHE / "runit"
-    if not (unpacked / "usr/bin/runsvdir").exists():
-        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            raise Missing("runsvdir is not installed, and this is no Debian to fetch it from")
-        with tempfile.TemporaryDirectory() as directory:
-            os.chmod(directory, 0o755)  # apt fetches as a user of its own
-            _run(["apt-get", "download", "runit"], directory)
-            (package,) = Path(directory).glob("runit_*.deb")
-            unpacked.mkdir(parents=True, exist_ok=True)
-            _run(["dpkg-deb", "--extract", str(package), str(unpacked)])
-    return unpacked / "usr/bin"
-
-
-def _run(argv: Sequence[str], directory: str | None = None) -> None:
-    try:
-        subprocess.run(argv, cwd=directory, check=True, capture_output=True, text=True, timeout=300)
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise Missing(f"{Path(argv[0]).name} failed: {last}") from error
-    except subprocess.TimeoutExpired as error:
-        raise Missing(f"{Path(argv[0]).name} took longer than {error.timeout:g} s") from error
 
 
 if __name__ == "__main__":
     subjects, missing = available()
     for subject in subjects:
         print(f"{subject.name}: ready")
-    try:
-        need_pm2()
-        print("pm2: ready")
-    except Missing as error:
-        missing["pm2"] = str(error)
+    for name, need in {"pm2": need_pm2, **runners.NEEDS, **queues.NEEDS}.items():
+        try:
+            need()
+            print(f"{name}: ready")
+        except Missing as error:
+            missing[name] = str(error)
     for name, reason in missing.items():
         print(f"{name}: left out: {reason}")
