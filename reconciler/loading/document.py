@@ -1,7 +1,7 @@
 """A YAML document: plain values, and for each the file, line and columns where it stands.
 
     value     {"spec": {"replicas": 3}}
-    places    id of the map -> "replicas" -> (key, value), each a place packed into one number
+    places    id of the map -> "replicas" -> (key, value), each a place packed into one number; found when asked for
 
 A document may be put together of several files (an overlay) and of values computed while it was loaded; whatever is
 said about a field is said of the file that wrote it.
@@ -50,10 +50,19 @@ class Document:
     lines: list[str]
     """Of the whole file."""
     span: Span
-    places: dict[int, Places]
-    """By the id of each map and list."""
+    found: dict[int, Places] | None
+    """See `places`; None as long as nobody has asked."""
     others: list[Text] = field(default_factory=list)
     """What was merged into it: a place with the file number n stands in the n-th of these, 0 is its own."""
+    placed: Callable[[], Document] | None = None
+    """The same document with its places, for one that was read without: nothing unusual is in it (see `quick`)."""
+
+    @property
+    def places(self) -> dict[int, Places]:
+        """By the id of each map and list."""
+        if self.found is None:
+            self.found = {} if self.placed is None else _carried_over(self.placed(), self.value)
+        return self.found
 
     def value_span(self, path: Path) -> Span:
         """Where the value at that path stands; the nearest parent's that exists if there is none."""
@@ -120,6 +129,22 @@ class Document:
             found.append(here)
             value = value[step]
         return found
+
+
+def _carried_over(placed: Document, value: Any) -> dict[int, Places]:
+    """The places in one document, of the equal value of another."""
+    found: dict[int, Places] = {}
+    pending = [(placed.value, value)]
+    while pending:
+        theirs, ours = pending.pop()
+        if isinstance(theirs, dict | list):
+            found[id(ours)] = placed.places[id(theirs)]
+            pending += (
+                zip(theirs.values(), ours.values(), strict=True)
+                if isinstance(theirs, dict)
+                else zip(theirs, ours, strict=True)
+            )
+    return found
 
 
 def packed(line: int, column: int, end_column: int) -> int:

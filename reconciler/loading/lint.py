@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from reconciler.loading.document import Document
@@ -71,12 +72,21 @@ def of_document(document: Document) -> Iterator[Finding]:
             if lint is not None:
                 yield from lint((*path, name), value, node)
             elif kind is str:
-                if name.lower().endswith(_SIZED):
+                if _is_size(name):
                     yield from _size((*path, name), value)
-            elif kind is int and _LEADING_ZERO.fullmatch(text := document.item_text(node, name)):
+            elif (
+                kind is int
+                and document.placed is None
+                and _LEADING_ZERO.fullmatch(text := document.item_text(node, name))
+            ):
                 message = f"{text} is {value} here: octal numbers begin with 0o"
                 yield Finding("leading-zero", (*path, name), message, f"write {value}, or 0o{text.lstrip('+-0') or 0}")
         pending += reversed(below)
+
+
+@lru_cache(1000)
+def _is_size(name: str) -> bool:
+    return name.lower().endswith(_SIZED)
 
 
 def flow_list(words: Sequence[str]) -> str:
@@ -95,14 +105,14 @@ def _command(path: FieldPath, command: Any, around: dict[str, Any]) -> Iterator[
         yield Finding(
             "command-line", (*path, 0), "no shell takes this apart: it is one program's name", f"write {words}"
         )
-    for index, word in enumerate(map(str, command)):
-        if index and name not in _SHELLS and _SHELL_WORD.fullmatch(word):
+    for index, word in enumerate(map(str, command[1:]), 1):
+        if name not in _SHELLS and _SHELL_WORD.fullmatch(word):
             mend = f"write $({word.strip('${}')})" if word[0] == "$" else 'command: [sh, -c, "..."] has a shell'
             yield Finding("shell-word", (*path, index), f"{word} is handed over as it stands: no shell reads it", mend)
-        if index and (_SECRET_OPTION.fullmatch(word) or _URL_PASSWORD.search(word)):
+        if ("=" in word and _SECRET_OPTION.fullmatch(word)) or ("@" in word and _URL_PASSWORD.search(word)):
             message = "a secret that everybody on the machine can read in the list of processes"
             yield Finding("plain-secret", (*path, index), message, "hand it over in a variable or a file")
-        if index and word in _TO_BACKGROUND:
+        if word in _TO_BACKGROUND:
             yield _leaves((*path, index), f"{word} sends the program into the background", f"leave {word} out")
     if name == "nginx" and "daemon off" not in " ".join(map(str, command)):
         yield _leaves((*path, 0), "nginx goes into the background", 'add -g and "daemon off;"')
@@ -117,7 +127,7 @@ def _env(path: FieldPath, env: Any, around: dict[str, Any]) -> Iterator[Finding]
         value = variable.get("value") if isinstance(variable, dict) else None
         if not isinstance(value, str) or not value or value.startswith(("/", "$(")):
             continue
-        if _SECRET_NAME.search(str(variable.get("name"))) or _URL_PASSWORD.search(value):
+        if _SECRET_NAME.search(str(variable.get("name"))) or ("@" in value and _URL_PASSWORD.search(value)):
             message = "a secret in a manifest is known to everybody who reads the repository"
             help = "keep it in a file: valueFrom: {file: PATH}"
             yield Finding("plain-secret", (*path, index, "value"), message, help)

@@ -70,7 +70,7 @@ class _Merge:
 
     def run(self) -> list[Problem]:
         base = self._base
-        base.places |= self._theirs  # what is taken over as it stands keeps its places
+        base.places.update(self._theirs)  # what is taken over as it stands keeps its places
         base.value = self._map(base.value, self._patch.value, ())
         return self._problems
 

@@ -43,7 +43,7 @@ MAX_DIGITS = 100
 _TAG = "tag:yaml.org,2002:"
 _CORE_SCALARS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
 
-_CONSTANTS: dict[str, Any] = {
+CONSTANTS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -53,7 +53,7 @@ _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_NUMBER_STARTS = frozenset("-+.0123456789")
+NUMBER_STARTS = frozenset("-+.0123456789")
 
 
 class SourceFile(NamedTuple):
@@ -93,9 +93,9 @@ def parse(file: SourceFile) -> Parsed:
 
 def resolve(text: str) -> Any:
     """The value of a plain scalar by the YAML 1.2 core schema. Raises ValueError for a number that is too long."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    if text[0] not in _NUMBER_STARTS:
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    if text[0] not in NUMBER_STARTS:
         return text
     convert = _number(text)
     if convert is None:
@@ -206,7 +206,7 @@ class _Composer:
         if self._nodes > MAX_NODES:
             self._count(event)
         value: Any = event.value
-        if event.implicit[0] and (value in _CONSTANTS or value[0] in _NUMBER_STARTS):
+        if event.implicit[0] and (value in CONSTANTS or value[0] in NUMBER_STARTS):
             value = self._scalar(event)
         if frame.is_map and frame.key_at < 0 and (type(value) is not str or value == "<<" or value in frame.value):
             self._add(value, event, 1)
@@ -235,8 +235,8 @@ class _Composer:
     def _end(self) -> None:
         if len(self.documents) == MAX_DOCUMENTS:
             message = f"more than {MAX_DOCUMENTS} documents in one file"
-            raise _Stop(_span(self._root_event), "limit", message, "spread them over several files")
-        span = _span(self._root_event)
+            raise _Stop(span_of(self._root_event), "limit", message, "spread them over several files")
+        span = span_of(self._root_event)
         self.documents.append(Document(self.file, self._root, span.line, self.lines, span, self._places))
 
     def _open(self, event: Any, is_map: bool) -> None:
@@ -265,15 +265,15 @@ class _Composer:
     def _alias(self, event: Any) -> None:
         self._count(event)
         if event.anchor in self._open_anchors:
-            raise _Stop(_span(event), "alias", f"*{event.anchor} stands inside what it refers to")
+            raise _Stop(span_of(event), "alias", f"*{event.anchor} stands inside what it refers to")
         if event.anchor not in self._anchors:
             raise _Stop(
-                _span(event), "alias", f"*{event.anchor} refers to nothing", f"no &{event.anchor} stands before it"
+                span_of(event), "alias", f"*{event.anchor} refers to nothing", f"no &{event.anchor} stands before it"
             )
         value, nodes = self._anchors[event.anchor]
         self._alias_nodes += nodes
         if self._alias_nodes > MAX_ALIAS_NODES:
-            raise _Stop(_span(event), "limit", f"aliases stand for more than {MAX_ALIAS_NODES} nodes")
+            raise _Stop(span_of(event), "limit", f"aliases stand for more than {MAX_ALIAS_NODES} nodes")
         self._add(value, event, nodes)
 
     def _add(self, value: Any, event: Any, nodes: int) -> None:
@@ -304,15 +304,15 @@ class _Composer:
         if not isinstance(value, str):
             shown = event.value if type(event) is ScalarEvent else "a map" if isinstance(value, dict) else "a list"
             quoted = f'put it in quotes: "{shown}"' if type(event) is ScalarEvent and shown else "a key is a word"
-            self.report(_span(event), "key", f"a key must be a string, got {shown or 'nothing'}", quoted)
+            self.report(span_of(event), "key", f"a key must be a string, got {shown or 'nothing'}", quoted)
             return None
         if value == "<<" and event.implicit[0]:
-            self.report(_span(event), "merge-key", "merge keys (<<) are not part of YAML 1.2", "write the fields out")
+            self.report(span_of(event), "merge-key", "merge keys (<<) are not part of YAML 1.2", "write the fields out")
             return None
         if value in frame.value:
             first = unpacked(frame.places[value][0])
             again = f"the key {value!r} is here twice; the first is in line {first.line}"
-            self.report(_span(event), "duplicate-key", again, "remove one of them")
+            self.report(span_of(event), "duplicate-key", again, "remove one of them")
             return None
         return value
 
@@ -330,10 +330,10 @@ class _Composer:
         try:
             value = resolve(text)
         except ValueError as error:
-            self.report(_span(event), "limit", str(error))
+            self.report(span_of(event), "limit", str(error))
             return 0
         if tag is not None and tag != _TAG + _core_name(value):
-            self.report(_span(event), "tag", f"{text!r} is not {tag.replace(_TAG, '!!')}", "leave the tag out")
+            self.report(span_of(event), "tag", f"{text!r} is not {tag.replace(_TAG, '!!')}", "leave the tag out")
         return value
 
     def _refuse_tag(self, event: Any) -> None:
@@ -346,7 +346,7 @@ class _Composer:
     def _count(self, event: Any) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise _Stop(_span(event), "limit", f"more than {MAX_NODES} values in one file")
+            raise _Stop(span_of(event), "limit", f"more than {MAX_NODES} values in one file")
 
     def _refused(self, frame: _Frame) -> bool:
         """Whether what comes next is a key that is no string, or the value of a refused key."""
@@ -411,7 +411,7 @@ def _packed(event: Any) -> int:
     return packed(start.line + 1, column + 1, end_column)
 
 
-def _span(event: Any) -> Span:
+def span_of(event: Any) -> Span:
     """The token of an event; the end column is -1 for the end of its line."""
     return unpacked(_packed(event))
 

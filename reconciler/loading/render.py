@@ -26,6 +26,7 @@ from reconciler.loading.document import make_problem, move, split_lines
 from reconciler.loading.ignore import without_ignored
 from reconciler.loading.parse import Parsed, SourceFile, decode, parse
 from reconciler.loading.problem import START, Problem, Span, in_order
+from reconciler.loading.quick import read
 from reconciler.loading.validate import Cache, LoadResult, check
 from reconciler.loading.variant import OVERLAYS, Tree, Variant, below
 from reconciler.resources.meta import Key
@@ -173,7 +174,7 @@ def _read(files: Sequence[SourceFile], given: dict[str, Any] | None, cache: Cach
                 problems.append(problem)
             continue
         plain = b"{{" not in file.data  # most are, and looking takes time
-        parsed[file.path] = cache[file].parsed if plain and file in cache else parse(file)
+        parsed[file.path] = (cache[file].parsed if file in cache else read(file)) if plain else parse(file)
         if not plain:
             for document in parsed[file.path].documents:
                 found, bad = values.find(document)

@@ -18,8 +18,9 @@ from reconciler.loading import lint
 from reconciler.loading.dependencies import circles
 from reconciler.loading.document import Document
 from reconciler.loading.ignore import without_ignored
-from reconciler.loading.parse import MAX_PROBLEMS, Parsed, SourceFile, parse
+from reconciler.loading.parse import MAX_PROBLEMS, Parsed, SourceFile
 from reconciler.loading.problem import START, Problem, has_errors, in_order, render_concise, render_full
+from reconciler.loading.quick import read
 from reconciler.loading.wording import did_you_mean, fields_of, model_in, words
 from reconciler.resources.check import Address, address, findings, references
 from reconciler.resources.kinds import ALL, DECLARED, WRITABLE
@@ -56,7 +57,7 @@ def load(files: Sequence[SourceFile], source: str = "", revision: str = "", know
 
     `known`: objects outside these files that may be referred to.
     """
-    result = check([(file, parse(file)) for file in files], source, revision, known)
+    result = check([(file, read(file)) for file in files], source, revision, known)
     return LoadResult(result.objects, in_order(without_ignored(files, result.problems)))
 
 
@@ -276,10 +277,11 @@ def _across(loaded: Sequence[_Loaded]) -> list[Problem]:
 
 def _named(value: Any) -> set[Key]:
     """Whom a document is about, also where the rest of it is wrong: its name may be referred to."""
-    match value:
-        case {"kind": str(kind), "metadata": {"name": str(name)}}:
-            return {Key(kind, name)}
-    return set()
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    if not isinstance(metadata, dict):
+        return set()
+    kind, name = value.get("kind"), metadata.get("name")
+    return {Key(kind, name)} if isinstance(kind, str) and isinstance(name, str) else set()
 
 
 def _dangling(loaded: Sequence[_Loaded], there: Collection[Key]) -> list[Problem]:

@@ -275,9 +275,8 @@ def _all_strings(template: Template) -> Iterator[tuple[FieldPath, str]]:
     yield (*_TEMPLATE, "workingDir"), template.working_dir
     yield (*_TEMPLATE, "user"), template.user or ""
     yield from _each((*_TEMPLATE, "cleanup", "files"), template.cleanup.files)
-    for kind in Kind:
-        probe = template.probes.of(kind)
-        if probe is not None and probe.exec is not None:
+    for kind, probe in template.probes.given():
+        if probe.exec is not None:
             yield from _each((*_TEMPLATE, "probes", kind.value, "exec", "command"), probe.exec.command)
     if template.reload is not None and template.reload.exec is not None:
         yield from _each((*_TEMPLATE, "reload", "exec", "command"), template.reload.exec.command)
@@ -313,10 +312,10 @@ def _variables(pool: Pool, texts: Sequence[tuple[FieldPath, str]]) -> Iterator[F
         ):
             message = f"{variable.name} is set by the reconciler"
             yield Finding("reserved", (*path, "name"), message, "choose another name")
-        later = {item.name for item in template.env[index:]} - known
         yield from _one_value(path, variable)
         text = variable.value or ""
-        if not template.env_from:  # which names those files have is seen at the start
+        if "$" in text and not template.env_from:  # which names those files have is seen at the start
+            later = {item.name for item in template.env[index:]} - known
             yield from _unknown((*path, "value"), text, known, later)
         if variable.value_from is not None or _names(text) & secret:
             secret.add(variable.name)
@@ -347,8 +346,6 @@ def _names(text: str) -> set[str]:
 
 
 def _unknown(path: FieldPath, text: str, known: set[str], later: set[str]) -> Iterator[Finding]:
-    if "$" not in text:
-        return
     for found in _VARIABLE.finditer(text):
         name = found.group(1)
         if name is None or name in known:
@@ -442,11 +439,8 @@ def _cleanup(pool: Pool) -> Iterator[Finding]:
 
 def _probes(pool: Pool) -> Iterator[Finding]:
     template = pool.spec.template
-    for kind in Kind:
-        probe = template.probes.of(kind)
+    for kind, probe in template.probes.given():
         path = (*_TEMPLATE, "probes", kind.value)
-        if probe is None:
-            continue
         if pool.spec.slots:
             message = "a PerTask pool has no workers that could be probed"
             yield Finding("probe", path, message, "remove probes, or give the tasks a timeout")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -181,6 +182,11 @@ class Probes(Model):
         """The probe for that."""
         probe: Probe | None = getattr(self, kind.value)
         return probe
+
+    def given(self) -> Iterator[tuple[Kind, Probe]]:
+        """Those that there are."""
+        if self.present:
+            yield from ((kind, probe) for kind in Kind if (probe := self.of(kind)) is not None)
 
     @property
     def present(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -18,6 +19,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d{1,15}(?:\.\d{1,15})?(?:ms|s|m|h|d)){1,10}", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_DURATIONS = "write it as 500ms, 10s, 5m, 1h30m or 7d"
 _SIZE = re.compile(r"(\d{1,20})(Ki|Mi|Gi|Ti|k|M|G|T)?", re.ASCII)
 _UNITS_BYTES = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
@@ -44,13 +46,17 @@ def duration_s(value: Any) -> float:
     """Seconds of a duration such as `1h30m`. Raises BadValue, whose help says what to write."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise BadValue("duration", f"a duration needs its unit, got {value}", f"write {value}s (or ms, m, h, d)")
-    examples = "write it as 500ms, 10s, 5m, 1h30m or 7d"
     if not isinstance(value, str):
-        raise BadValue("duration", f"expected a duration, got {shown(value)}", examples)
+        raise BadValue("duration", f"expected a duration, got {shown(value)}", _DURATIONS)
+    return _seconds(value)
+
+
+@lru_cache(4096)  # a thousand pools say 30s and 1m, again and again
+def _seconds(value: str) -> float:
     if not _DURATION.fullmatch(value):
         if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
             raise BadValue("duration", f"a duration needs its unit, got {value!r}", f"write {value}s (or ms, m, h, d)")
-        raise BadValue("duration", f"expected a duration, got {shown(value)}", examples)
+        raise BadValue("duration", f"expected a duration, got {shown(value)}", _DURATIONS)
     # to the millisecond, which is what `format_duration` keeps: what was stored equals what was declared
     total = round(sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(value)), 3)
     if total > LONGEST_S:
