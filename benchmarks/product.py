@@ -26,7 +26,7 @@ class Product(Tree):
     def __init__(self, directory: Path, *manifests: dict[str, object], options: Sequence[str] = ()) -> None:
         self.state = directory / "state"
         self.manifests = directory / "manifests"
-        self.manifests.mkdir()
+        self.manifests.mkdir(exist_ok=True)  # a second one in a directory goes on from what the first has left
         for number, manifest in enumerate(manifests):
             self.file(number).write_text(json.dumps(manifest))
         super().__init__(
@@ -49,9 +49,9 @@ class Product(Tree):
     def client(self) -> Client:
         return Client(self.socket_path)
 
-    def wait_serving(self) -> None:
+    def wait_serving(self, deadline_s: float = 30.0) -> None:
         """Waits until the API answers. Raises TimeoutError, RuntimeError when the daemon has ended."""
-        machine.wait_for(lambda: self._living() > 0 and self._answers(), "the API answering", 30.0)
+        machine.wait_for(lambda: self._living() > 0 and self._answers(), "the API answering", deadline_s)
 
     def _answers(self) -> bool:
         try:

@@ -34,6 +34,8 @@ MODULES = (
     "figure_f8_saturated",
     "figure_f9_open_loop",
     "figure_f10_warm",
+    "figure_f11_bulk",
+    "figure_f12_million",
     "figure_f14_validate",
     "figure_f15_cli",
     "figure_f16_comeback",

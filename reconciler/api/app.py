@@ -6,7 +6,7 @@ What changes something is in files of its own: writing, removal, submission, tas
     GET    /api/v1/status  /api/v1/events  /api/v1/wait
     GET    /api/v1/{kind}[/{name}]                 ?watch=true&resourceVersion=N: server-sent events
     POST   /api/v1/pools|restartpolicies           PUT, DELETE /api/v1/pools|restartpolicies/{name}
-    POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks
+    POST   /api/v1/pools/{name}/scale              /api/v1/pools/{name}/tasks?answer=names
     POST   /api/v1/pools/{name}/stop|start|restart /api/v1/pools|workers/{name}/signal|reload
     POST   /api/v1/tasks/{id}/cancel               /api/v1/tasks/cancel
     POST   /api/v1/tasks/{id}/retry /api/v1/tasks/retry             /api/v1/pools/{name}/pause|drain|resume: api/tasks.py

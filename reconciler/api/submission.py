@@ -16,7 +16,7 @@ from reconciler.api.base import Daemon
 from reconciler.api.found import pool_of, task_of
 from reconciler.api.requests import actor_of, body, caller_of, invalid, read
 from reconciler.clock import Clock
-from reconciler.errors import QueueFull
+from reconciler.errors import Invalid, QueueFull
 from reconciler.resources.event import Cause, event
 from reconciler.resources.meta import Key, Model
 from reconciler.resources.task import Submission, TaskState
@@ -48,6 +48,7 @@ class Submissions:
     async def submit(self, request: Request) -> Response:
         pool = request.path_params["name"]
         pool_of(self._store, pool)
+        names = _only_names(request)
         body = await read(request)
         many = body.lstrip()[:1] == b"["
         try:
@@ -61,6 +62,8 @@ class Submissions:
             raise
         self._note_submitter(request, pool)
         await self._daemon.committed()
+        if names:
+            return json_answer(views.names(records), 201)
         return json_answer(views.tasks(records) if many else views.task(records[0]), 201)
 
     async def cancel(self, request: Request) -> Response:
@@ -110,3 +113,13 @@ class Submissions:
 
     def _say(self, request: Request, key: Key, reason: str, message: str) -> None:
         self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=actor_of(request))))
+
+
+def _only_names(request: Request) -> bool:
+    """Whether `?answer=names` asks for a list of names instead of the tasks. Raises Invalid for any other answer."""
+    if not request.scope["query_string"]:
+        return False
+    asked = request.query_params.get("answer")
+    if asked not in (None, "names"):
+        raise Invalid(f"answer: names was expected, got {asked!r}", "leave it out, and the tasks are answered")
+    return asked == "names"

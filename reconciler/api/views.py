@@ -71,6 +71,12 @@ def tasks(records: Iterable[TaskRecord]) -> bytes:
     return f"[{','.join(map(task, records))}]".encode()
 
 
+def names(records: Iterable[TaskRecord]) -> bytes:
+    """A bare list of the names of tasks: for who submits by the thousand and wants no more."""
+    listed = '","'.join([str(record.id) for record in records])
+    return f'["{listed}"]'.encode() if listed else b"[]"
+
+
 def objects(items: Iterable[str], revision: int, after: str = "") -> bytes:
     """A List of what is JSON already; `after` is where the next page begins, if there is one."""
     head = {"resourceVersion": str(revision)} | ({"continue": after} if after else {})

@@ -234,11 +234,10 @@ def _submit_file(client: Client, pool: str, path: str, form: str | None) -> int:
                 raise Invalid(f"nothing has been submitted{more}", "mend the lines and submit the file again")
             file.seek(0)
             lines = (line.strip() for line in file if not line.isspace())
-            for added, answer in client.submit_lines(pool, lines):
+            for added, answer in client.submit_lines(pool, lines, names=form != "json"):
                 count += added
                 for task in json.loads(answer) if form else ():
-                    name = f"task/{task['metadata']['name']}"
-                    click.echo(name if form == "name" else json.dumps(task, ensure_ascii=False))
+                    click.echo(f"task/{task}" if form == "name" else json.dumps(task, ensure_ascii=False))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise click.UsageError(f"{path}: {error.strerror}") from None
     except ReconcilerError as error:

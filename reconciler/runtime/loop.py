@@ -154,9 +154,7 @@ class Loop:
 
     def submit(self, pool: str, records: Sequence[TaskRecord]) -> None:
         """New tasks of one pool."""
-        queue = self.queues.of(pool)
-        for record in records:
-            queue.submit(record)
+        self.queues.of(pool).submit(records)
         self._tasks_changed(pool)
 
     def cancel(self, task_id: int) -> TaskRecord | None:

@@ -94,12 +94,13 @@ class TaskQueue:
                 record.due_ms = latest_ms
                 heapq.heappush(self._delayed, (latest_ms, record.id))
 
-    def submit(self, record: TaskRecord) -> None:
-        """A new task."""
-        self.live[record.id] = record
-        self._waiting += 1
-        self._tasks.stage(record)
-        self._line_up(record)
+    def submit(self, records: Sequence[TaskRecord]) -> None:
+        """New tasks."""
+        self.live.update([(record.id, record) for record in records])
+        self._waiting += len(records)
+        self._tasks.stage_new(self.pool, records)
+        for record in records:
+            self._line_up(record)
 
     def claim(self, task_id: int) -> TaskRecord:
         """The task is the launcher's from here on; durable with the next commit."""

@@ -309,6 +309,19 @@ class MemoryTasks:
         else:
             self._states[number] = record.state
 
+    def stage_new(self, pool: str, records: Sequence[TaskRecord]) -> None:
+        numbered = {record.id: record for record in records}
+        self._live.update(numbered)
+        self._new.update(numbered)
+        others = [record for record in records if record.state is not TaskState.PENDING]
+        self._count(pool, TaskState.PENDING, len(records) - len(others))
+        for record in others:
+            self._states[record.id] = record.state
+            self._count(pool, record.state, +1)
+        for record in records:
+            if record.idempotency_key is not None:
+                self._keys[pool, record.idempotency_key] = record.id
+
     def drop_new(self) -> list[TaskRecord]:
         dropped = list(self._new.values())
         self._new.clear()

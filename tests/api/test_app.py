@@ -128,6 +128,21 @@ def test_one_task_is_answered_by_one_and_a_list_by_a_list(house: Any) -> None:
         assert [item["metadata"]["name"] for item in client.find("tasks", pool="batch")["items"]] == ["1", "2", "3"]
 
 
+def test_who_submits_by_the_thousand_is_answered_names(house: Any) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True, queue_limit=10_000))
+    with house.client() as client:
+        tasks = [{"command": ["true"], "idempotencyKey": f"key {number % 2000}"} for number in range(2500)]
+        names = list(client.submit_all("batch", iter(tasks)))
+        assert names == [str(number % 2000 + 1) for number in range(2500)]
+        assert list(client.submit_all("batch", [])) == []
+        assert (
+            client._request("POST", "/api/v1/pools/batch/tasks?answer=names", None, b'{"command":["a"]}') == b'["2001"]'
+        )
+        assert client._request("POST", "/api/v1/pools/batch/tasks?answer=names", None, b"[]") == b"[]"
+        with pytest.raises(Invalid, match="answer: names was expected, got 'all'"):
+            client._request("POST", "/api/v1/pools/batch/tasks?answer=all", None, b"[]")
+
+
 def test_a_bad_task_in_a_list_refuses_the_whole_list_and_says_which(house: Any) -> None:
     house.within(lambda: house.daemon.add_pool("batch", tasks=True))
     with house.client() as client:

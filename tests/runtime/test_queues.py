@@ -33,7 +33,7 @@ def submitted(store: MemoryStore, queue: TaskQueue, **fields: object) -> TaskRec
         spec="{}",
         **fields,  # type: ignore[arg-type]
     )
-    queue.submit(record)
+    queue.submit([record])
     return record
 
 

@@ -110,6 +110,21 @@ class StoreMachine(RuleBasedStateMachine):
         record = TaskRecord(number, pool, state, 1000 * number, 3, f"spec {number}", idempotency_key=key)
         self._both(lambda store: store.tasks.stage(replace(record)))
 
+    @rule(pool=POOLS, states=st.lists(STATES, min_size=1, max_size=3), key=KEYS)
+    def submit_many(self, pool: str, states: list[TaskState], key: str | None) -> None:
+        """Together is the same as one by one."""
+        if key is not None and self.model.tasks.by_key(pool, key) is not None:
+            key = None
+        records = []
+        for state in states:
+            number = self.model.tasks.next_id()
+            assert self.real.tasks.next_id() == number
+            records.append(TaskRecord(number, pool, state, 1000 * number, 3, f"spec {number}", idempotency_key=key))
+            key = None
+        self.real.tasks.stage_new(pool, [replace(record) for record in records])
+        for record in records:
+            self.model.tasks.stage(record)
+
     @rule(
         which=st.integers(0, 5), state=STATES, column=st.sampled_from(["attempts", "exit_code", "slot", "cancelling"])
     )
