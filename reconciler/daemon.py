@@ -85,6 +85,9 @@ PING_AFTER_S = 2.0
 FIRST_LOOKS_S = 5.0
 """So long planning waits at most for the sources to be looked at once: what was stored may be declared no longer."""
 
+COLLECT_AFTER = (20_000, 20, 20)
+"""Rarely: what the daemon makes it keeps (tasks, by the million) or drops at once, and looking for rings costs a tenth."""
+
 LAST_ANSWERS_S = 0.03
 """So long what has been answered may take to leave this process before it ends."""
 
@@ -530,6 +533,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="reconciler: %(message)s", stream=sys.stderr)
     gc.disable()  # until it serves
+    gc.set_threshold(*COLLECT_AFTER)
     build()
     try:
         asyncio.run(_run(options))

@@ -24,12 +24,13 @@ from reconciler.store.base import Dropped, TaskRecord
 from reconciler.store.memory import MemoryTasks
 
 _COLUMNS = tuple(field.name for field in fields(TaskRecord) if field.name != "pid")
-_MUTABLE = ("state", *_COLUMNS[_COLUMNS.index("attempts") :])
-_INTO = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES "
-_INSERT = f"{_INTO}({', '.join('?' * len(_COLUMNS))})"
 _SAID = _COLUMNS.index("attempts")
 """So many columns say what was submitted; those behind them, what became of it."""
+_MUTABLE = ("state", *_COLUMNS[_SAID:])
+_INTO = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES "
+_INSERT = f"{_INTO}({', '.join('?' * len(_COLUMNS))})"
 _UNTOUCHED = tuple(field.default for field in fields(TaskRecord) if field.name in _COLUMNS[_SAID:])
+"""Of a task to which nothing has happened yet."""
 _AT_ONCE = 64
 """Rows in one statement: binding and stepping each for itself costs twice as much. Within the 999 values of old SQLites."""
 _INSERT_UNTOUCHED = _INTO + ", ".join(
@@ -69,14 +70,29 @@ _DROPPED = (
     "INSERT INTO dropped VALUES (?, ?, ?) ON CONFLICT (pool, state) DO UPDATE SET number = number + excluded.number"
 )
 _BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
-_inserted = attrgetter(*("state._value_" if name == "state" else name for name in _COLUMNS))  # `value` is a call
-_moved = attrgetter(*("state._value_" if name == "state" else name for name in _MUTABLE), "id")
-_stayed = attrgetter(*_MUTABLE[1:], "id")
 _succeeded = attrgetter("started_ms", "finished_ms", "slot", "id")
 _well = attrgetter(
     "state", "attempts", "claim", "exit_code", "reason", "result", "message", "signal", "tries", "due_ms", "cancelling"
 )
 _WELL = (TaskState.SUCCEEDED, 1, 0, 0, Reason.EXITED.value, None, "", None, None, 0, False)
+
+
+def _said(record: TaskRecord) -> tuple[Any, ...]:
+    """What was submitted, in the order of the columns. Numbers for yes and no: SQLite's module would ask each what it is."""
+    return (
+        record.id, record.pool, record.state._value_, record.submitted_ms, record.max_attempts, record.spec,
+        record.timeout_ms, record.idempotency_key, record.digest, 1 if record.on_unknown_fail else 0,
+        record.priority, record.tenant, record.key, record.deadline_ms,
+    )  # fmt: skip
+
+
+def _became(record: TaskRecord) -> tuple[Any, ...]:
+    """The columns behind those."""
+    return (
+        record.attempts, record.claim, record.due_ms, record.started_ms, record.finished_ms, record.exit_code,
+        record.signal, record.reason, record.message, record.slot, 1 if record.cancelling else 0,
+        record.result, record.tries,
+    )  # fmt: skip
 
 
 class Rows(Protocol):
@@ -154,15 +170,15 @@ class SqliteTasks(MemoryTasks):
     def write(self, db: sqlite3.Connection) -> None:
         """What is staged, within the caller's transaction."""
         if self._new:
-            _insert(db, list(map(_inserted, self._new.values())))
+            _insert(db, self._new.values())
         if self._moved:
             plain = [record for record in self._moved.values() if _well(record) == _WELL]
             if len(plain) < len(self._moved):
                 others = (record for record in self._moved.values() if _well(record) != _WELL)
-                db.executemany(_UPDATE, map(_moved, others))
+                db.executemany(_UPDATE, ((r.state._value_, *_became(r), r.id) for r in others))
             db.executemany(_SUCCEED, map(_succeeded, plain))
         if self._changed:
-            stayed = list(map(_stayed, self._changed.values()))
+            stayed = [(*_became(record), record.id) for record in self._changed.values()]
             claimed = [row[-1] for row in stayed if row[:-1] == _CLAIMED]
             if len(claimed) < len(stayed):
                 db.executemany(_UPDATE_IN_STATE, [row for row in stayed if row[:-1] != _CLAIMED])
@@ -261,16 +277,19 @@ class SqliteTasks(MemoryTasks):
             del self._keys[record.pool, record.idempotency_key]
 
 
-def _insert(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+def _insert(db: sqlite3.Connection, records: Iterable[TaskRecord]) -> None:
     """Many that nothing has happened to yet go together, without the columns that say so."""
-    if len(rows) >= _AT_ONCE:
-        fresh = [row[:_SAID] for row in rows if row[_SAID:] == _UNTOUCHED]
-        whole = len(fresh) - len(fresh) % _AT_ONCE
-        for start in range(0, whole, _AT_ONCE):
-            db.execute(_INSERT_UNTOUCHED, list(chain.from_iterable(fresh[start : start + _AT_ONCE])))
-        rest = [row for row in rows if row[_SAID:] != _UNTOUCHED]
-        rows = [*(row + _UNTOUCHED for row in fresh[whole:]), *rest]
-    db.executemany(_INSERT, rows)
+    fresh, others = [], []
+    for record in records:
+        became = _became(record)
+        if became == _UNTOUCHED:
+            fresh.append(_said(record))
+        else:
+            others.append((*_said(record), *became))
+    whole = len(fresh) - len(fresh) % _AT_ONCE
+    for start in range(0, whole, _AT_ONCE):
+        db.execute(_INSERT_UNTOUCHED, list(chain.from_iterable(fresh[start : start + _AT_ONCE])))
+    db.executemany(_INSERT, [*((*said, *_UNTOUCHED) for said in fresh[whole:]), *others])
 
 
 def _ranges(ids: Sequence[int]) -> list[tuple[int, int]]:
