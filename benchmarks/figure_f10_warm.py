@@ -1,4 +1,4 @@
-"""F10 and F11: how many tasks a second warm workers do and how late they are, each durable; beside the queues of the field."""
+"""F10: how many tasks a second warm workers do and how late they are, each durable; beside the queues of the field."""
 
 from __future__ import annotations
 

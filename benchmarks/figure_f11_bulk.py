@@ -13,7 +13,9 @@ from product import task_pool
 from reconciler.store.schema import MIGRATIONS
 
 NAME = "F11"
-WHAT = "100,000 tasks submitted by one client in requests of 1,000, nothing runs; the floor: the same rows by executemany"
+WHAT = (
+    "100,000 tasks submitted by one client in requests of 1,000, nothing runs; the floor: the same rows by executemany"
+)
 TASKS = 100_000
 REQUEST = 1000
 FLOOR = "SQLite"

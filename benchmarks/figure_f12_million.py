@@ -38,6 +38,7 @@ def _ours(pending: int, measured: int) -> Values:
         product = Product(directory, pool({"replicas": SLOTS, "tasks": tasks}))
         try:
             product.wait_serving()
+            start_empty_s = time.monotonic() - product.began_at
             with product.client() as client:
                 client.wait(["pool/bench"], "ready", 60.0)
                 empty = _rate(client, _submitted(client, measured))
@@ -64,6 +65,7 @@ def _ours(pending: int, measured: int) -> Values:
         "rate, empty": ("/s", empty),
         "rate, full": ("/s", full),
         "taken in": ("/s", pending / filled_s),
+        "start, empty": ("s", start_empty_s),
         "start, full": ("s", start_s),
         "memory a task": ("bytes", per_task),
         "controller after the start": ("MB", after_bytes / 1e6),
