@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,11 +76,54 @@ def test_lines_for_the_journal_are_entries_and_wait_in_their_file_while_there_is
     assert "web-0 says 1\n" in house.cli("logs", "worker/web-0").stdout
 
 
-def test_the_journal_of_this_machine_has_the_lines(house: House) -> None:
-    if not os.path.exists("/run/systemd/journal/socket") or shutil.which("journalctl") is None:
-        pytest.skip("needs journald")
-    house.manifest("web", ["sh", "-c", SPEAKS], template={"logs": {"destination": "Journal"}})
-    house.up()
+@pytest.fixture
+def journald(house: House) -> Iterator[Path]:
+    """The real one, with a /run of its own; where that is."""
+    program = next(
+        (
+            path
+            for path in ("/lib/systemd/systemd-journald", "/usr/lib/systemd/systemd-journald")
+            if os.access(path, os.X_OK)
+        ),
+        "",
+    )
+    if not program or shutil.which("journalctl") is None:
+        pytest.skip("needs systemd-journald and journalctl")
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=30).returncode:
+        pytest.skip("needs a mount namespace of its own, to have a journald in it")
+    run = house.path / "journald"
+    (run / "log" / "journal").mkdir(parents=True)
+    (run / "systemd" / "journal").mkdir(parents=True)
+    script = 'mount --bind "$0" /run && exec "$1"'
+    with open(house.path / "journald.out", "wb") as out:
+        daemon = subprocess.Popen(["unshare", "--mount", "sh", "-c", script, str(run), program], stdout=out, stderr=out)
+    try:
+        eventually((run / "systemd/journal/socket").exists)
+        yield run
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+
+
+def test_a_real_journald_has_the_lines_with_their_priority_and_worker(house: House, journald: Path) -> None:
+    house.manifest(
+        "web", ["sh", "-c", f"echo '<4>slow answer'; {SPEAKS}"], template={"logs": {"destination": "Journal"}}
+    )
+    house.up(env={"RECONCILER_JOURNAL_SOCKET": str(journald / "systemd/journal/socket")})
     instance = house.worker("web-0")["instance"]
-    read = ["journalctl", "-o", "cat", "-n", "5", f"RECONCILER_INSTANCE={instance}"]
-    eventually(lambda: "web-0 says" in subprocess.run(read, capture_output=True, text=True, timeout=30).stdout)
+    read = ["journalctl", "-D", str(journald / "log/journal"), "-o", "json", f"RECONCILER_INSTANCE={instance}"]
+
+    def lines() -> list[dict[str, str]]:
+        # while journald writes the file, what is at its end may not be readable yet
+        found = subprocess.run(read, capture_output=True, text=True, timeout=30).stdout
+        return [json.loads(line) for line in found.splitlines()]
+
+    eventually(lambda: len(lines()) > 2)
+    found = lines()
+
+    assert [line["MESSAGE"] for line in found[:3]] == ["slow answer", "web-0 says 1", "web-0 says 2"]
+    assert [line["PRIORITY"] for line in found[:3]] == ["4", "6", "6"]
+    assert {(line["RECONCILER_POOL"], line["RECONCILER_WORKER"], line["SYSLOG_IDENTIFIER"]) for line in found} == {
+        ("web", "web-0", "web")
+    }
+    assert found[0]["SYSLOG_PID"] == str(house.worker("web-0")["pid"])
