@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -143,6 +144,35 @@ def split_state(given: Sequence[str]) -> tuple[str | None, str | None]:
             mend = f"did you mean {close[0]}?" if close else f"tasks are {', '.join(TASK_STATES)}"
             raise click.UsageError(f"no such state: {word}; {mend}; a directory is written ./{word}")
     return next(iter(words), None), next(iter(others), None)
+
+
+def tasks_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `task/ID...` and --pool and --state, one or the other; the command gets them as `chosen`."""
+
+    @click.argument("what", nargs=-1, metavar="[task/ID]...")
+    @click.option("--pool", metavar="NAME", help="All tasks of this pool ...")
+    @click.option(
+        "--state", "states", multiple=True, metavar="STATE|DIR", help="... in this state. Else the state directory."
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, what: Sequence[str], pool: str | None, states: Sequence[str], **kwargs: Any) -> Any:
+        task_state, directory = split_state(states)
+        if bool(what) == bool(pool or task_state):
+            raise click.UsageError(f"{click.get_current_context().info_name} takes task/ID..., or --pool and --state")
+        ids = [task_id(text) for text in what]
+        return command(*args, chosen=Tasks(ids, pool_name(pool) if pool else None, task_state, directory), **kwargs)
+
+    return wrapped
+
+
+class Tasks(NamedTuple):
+    """Which tasks are meant: these, or all of a pool, of a state, or of both."""
+
+    ids: list[str]
+    pool: str | None
+    in_state: str | None
+    directory: str | None
+    """The state directory."""
 
 
 def pool_name(text: str) -> str:

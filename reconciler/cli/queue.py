@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from reconciler.cli.connection import connect, seconds, state_option
-from reconciler.cli.objects import pool_name, split_state, task_id
+from reconciler.cli.objects import Tasks, pool_name, tasks_options
 from reconciler.cli.wishes import standing, words
 from reconciler.resources.words import many
 
@@ -25,12 +25,8 @@ _WISHES = {"pause": "Paused", "drain": "Draining"}
 
 
 @click.command("retry")
-@click.argument("what", nargs=-1, metavar="[task/ID]...")
-@click.option("--pool", metavar="NAME", help="All of this pool that ended without success ...")
-@click.option(
-    "--state", "states", multiple=True, metavar="STATE|DIR", help="... in this state. Else the state directory."
-)
-def retry_command(what: Sequence[str], pool: str | None, states: Sequence[str]) -> None:
+@tasks_options
+def retry_command(chosen: Tasks) -> None:
     """Tries tasks once more that have ended without success.
 
     Each becomes a new task, which names the old one; its name is printed. Asked again, no second one is made.
@@ -39,16 +35,10 @@ def retry_command(what: Sequence[str], pool: str | None, states: Sequence[str]) 
     reconciler retry task/17
     reconciler retry --pool batch --state DeadLettered
     """
-    task_state, directory = split_state(states)
-    if bool(what) == bool(pool or task_state):
-        raise click.UsageError("retry takes task/ID..., or --pool and --state")
-    with connect(directory) as client:
-        if not what:
-            count = client.retry_many(pool_name(pool) if pool else None, task_state)
-            click.echo(f"{many(count, 'task')} retried")
-            return
-        for text in what:
-            id_ = task_id(text)
+    with connect(chosen.directory) as client:
+        if not chosen.ids:
+            click.echo(f"{many(client.retry_many(chosen.pool, chosen.in_state), 'task')} retried")
+        for id_ in chosen.ids:
             click.echo(f"task/{client.retry(id_)['metadata']['name']}")
 
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import click
 
 from reconciler.cli.connection import connect, seconds, state_option
-from reconciler.cli.objects import pool_name, split_state, task_id
+from reconciler.cli.objects import Tasks, pool_name, tasks_options
 from reconciler.cli.show import Output
 from reconciler.cli.waiting import EXIT_OWN_FAILURE, task_code
 from reconciler.cli.wishes import say_if_it_waits
@@ -151,12 +151,8 @@ def run_command(
 
 
 @click.command("cancel")
-@click.argument("what", nargs=-1, metavar="[task/ID]...")
-@click.option("--pool", metavar="NAME", help="All tasks of this pool ...")
-@click.option(
-    "--state", "states", multiple=True, metavar="STATE|DIR", help="... in this state. Else the state directory."
-)
-def cancel_command(what: Sequence[str], pool: str | None, states: Sequence[str]) -> None:
+@tasks_options
+def cancel_command(chosen: Tasks) -> None:
     """Cancels tasks.
 
     What waits never runs; what runs is ended gracefully.
@@ -165,18 +161,11 @@ def cancel_command(what: Sequence[str], pool: str | None, states: Sequence[str])
     reconciler cancel task/17
     reconciler cancel --pool batch --state Pending
     """
-    task_state, directory = split_state(states)
-    if bool(what) == bool(pool or task_state):
-        raise click.UsageError("cancel takes task/ID..., or --pool and --state")
-    with connect(directory) as client:
-        if not what:
-            count = client.cancel_many(pool_name(pool) if pool else None, task_state)
-            click.echo(f"{many(count, 'task')} cancelled")
-            return
-        for text in what:
-            id_ = task_id(text)
-            task = client.cancel(id_)
-            state = task["status"]["state"]
+    with connect(chosen.directory) as client:
+        if not chosen.ids:
+            click.echo(f"{many(client.cancel_many(chosen.pool, chosen.in_state), 'task')} cancelled")
+        for id_ in chosen.ids:
+            state = client.cancel(id_)["status"]["state"]
             live = state in ("Pending", "Delayed", "Running", "Retrying")
             click.echo(f"task/{id_} {'cancelled' if live or state == 'Cancelled' else f'had ended: {state}'}")
 

@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.connection import connect, seconds, state_option
 from reconciler.cli.objects import plural, pool_name
+from reconciler.cli.wishes import say_what_waits
 from reconciler.client import Client
 
 _SHOW_S = 2.0
@@ -28,7 +29,7 @@ EXIT_NOT_FOUND = 127
 @click.option("--pool", help="With --all: of this pool only.")
 @click.option("--for", "wanted", metavar="CONDITION", help="ready, deleted, finished or condition=NAME.")
 @click.option("--timeout", metavar="DURATION", help="At most so long; then 124.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on the terminal.")
+@click.option("-q", "--quiet", is_flag=True, help="No notes, and no progress on the terminal.")
 @state_option
 def wait_command(
     objects: Sequence[str],
@@ -52,6 +53,8 @@ def wait_command(
     chosen = wanted or ("finished" if all_ or kinds == {"tasks"} else "ready")
     with connect(state) as client:
         all_of = (pool_name(pool) if pool else "") if all_ else None
+        if not quiet:
+            say_what_waits(client, objects, chosen, all_of)
         found = _wait(client, objects, chosen, timeout_s, all_of, show=sys.stderr.isatty() and not quiet)
     if not found["done"]:
         click.echo(f"error: not {chosen} within {timeout}", err=True)

@@ -1,6 +1,7 @@
 """Is all well, and if not, what is not: the problems that `reconciler status` lists. Pure.
 
-What somebody has asked for is no problem: a pool that an operator has stopped is not ready, and is as it should be.
+What somebody has asked for is no problem: a pool that an operator has stopped or paused is not ready, and is as it
+should be.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from reconciler.resources.pool import Pool
 MANY_RESTARTS = 3
 """So many restarts of the controller, the last one a short while ago, are a problem to be shown."""
 SHORT_WHILE_S = 600.0
+
+_ASKED_FOR = ("Stopped", "Paused", "Draining")
 
 SILENT_S = 4.0
 """A launcher that has not answered for so long is stopped or stuck."""
@@ -47,7 +50,7 @@ def asked_for(pool: Pool) -> str:
     """What an operator keeps of a pool, in words; empty when it runs as declared. No problem, but no silence either."""
     told = {one.type: one for one in pool.status.conditions}
     ready, progress = told.get("Ready"), told.get("Progressing")
-    if ready is not None and ready.reason in ("Stopped", "Paused", "Draining"):
+    if ready is not None and ready.reason in _ASKED_FOR:
         return ready.message
     if progress is not None and progress.reason == "RolloutPaused":
         return f"rollout {progress.message}"
@@ -79,8 +82,10 @@ def _of_pools(pools: Iterable[Pool]) -> Iterator[str]:
 
 
 def _bad(condition: Condition) -> bool:
-    if condition.reason in ("RolloutFailed", "Stopped"):
-        return condition.reason == "RolloutFailed"
+    if condition.reason in _ASKED_FOR:
+        return False
+    if condition.reason == "RolloutFailed":
+        return True
     match condition.type:
         case "Ready":
             return condition.status is Status.FALSE

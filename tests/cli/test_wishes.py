@@ -33,6 +33,21 @@ def test_whoever_waits_on_a_paused_pool_is_told_why_nothing_happens(batch: Any, 
     assert end == "error: task/1: Failed: Exited, exit code 3"
 
 
+def test_wait_says_which_pool_keeps_it_waiting(batch: Any, cli: Any) -> None:
+    cli("submit", "--", "a")
+    assert cli("wait", "--all", "--timeout", "1ms").stderr.decode().splitlines() == ["error: not finished within 1ms"]
+    cli("pause", "pool/batch", "--reason", "new disk")
+    for objects in (["task/1"], ["--all"], ["--all", "--pool", "batch"], ["pool/batch"]):
+        answer = cli("wait", *objects, "--timeout", "1ms")
+        note, end = answer.stderr.decode().splitlines()
+        assert note.startswith("note: pool/batch is paused by ") and ": new disk; " in note
+        assert note.endswith("reconciler resume pool/batch")
+        assert (answer.returncode, end.startswith("error: not ")) == (124, True)
+    assert b"note" not in cli("wait", "task/1", "--timeout", "1ms", "-q").stderr
+    batch.within(lambda: batch.daemon.end_task(1, TaskState.FAILED, exit_code=3, reason="Exited"))
+    assert cli("wait", "task/1").stderr == cli("wait", "--all").stderr == b"", "nothing waits any longer"
+
+
 def test_a_drain_says_that_it_ends_the_pause(batch: Any, cli: Any) -> None:
     cli("pause", "pool/batch", "--reason", "new disk")
     assert cli("pause", "pool/batch").stdout == b"pool/batch paused\n", "the same word again ends nothing"

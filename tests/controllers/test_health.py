@@ -97,3 +97,10 @@ def test_what_everything_stands_on_is_said_once(ground: Ground, line: str) -> No
 
 def test_restarts_of_the_controller_are_forgotten_after_a_while() -> None:
     assert problems(WELL._replace(launcher={"controllerRestarts": 9}, up_s=SHORT_WHILE_S), []) == []
+
+
+def test_a_pool_that_an_operator_has_paused_or_drains_is_no_problem() -> None:
+    paused = pool(("Ready", Status.FALSE, "Paused", "paused by user me: new disk"))
+    drained = pool(("Ready", Status.FALSE, "Draining", "drained by user me"))
+    assert problems(WELL, [paused, drained]) == []
+    assert asked_for(paused) == "paused by user me: new disk"
