@@ -1,4 +1,5 @@
-"""Shared by every test: the minutes-long ones are left out unless asked for with `-m long`."""
+"""Shared by every test: the minutes-long ones are left out unless asked for with `-m long`, and what a test is given does
+not depend on chance, nor its outcome on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -6,6 +7,12 @@ import compileall
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 PACKAGE = Path(__file__).parents[1] / "reconciler"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -51,12 +52,14 @@ class Controller:
 
     def __init__(self, desk: socket.socket, mark: str) -> None:
         self._desk = desk
+        self._desk.settimeout(DEADLINE_S)
         self._mark = mark
         fds = array.array("i")
         text, extra, _, _ = desk.recvmsg(4096, socket.CMSG_SPACE(2 * fds.itemsize))
         fds.frombytes(extra[0][2])
         pid, names = text.decode().split(" ")
         self.pid = int(pid)
+        self._pidfd = os.pidfd_open(self.pid)
         self.variables = names.split(",")
         self.sock = socket.socket(fileno=fds[0])
         self.api = socket.socket(fileno=fds[1])
@@ -156,10 +159,19 @@ class Controller:
         self._desk.send(bytes([code]))
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self.end()
         self.close()
 
+    def end(self) -> None:
+        """kill -9 of the stub, and of nobody who has its pid after it."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
     def close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         self.sock.close()
         self.api.close()
         self._desk.close()
@@ -218,9 +230,7 @@ class House:
         self.process.kill()
         self.process.wait()
         for controller in self.controllers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(controller.pid, signal.SIGKILL)
-            controller.close()
+            controller.kill()
         self.controllers.clear()
 
     def signal(self, number: int) -> None:
@@ -230,6 +240,10 @@ class House:
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
         assert self.process is not None
         return self.process.wait(deadline_s)
+
+    def own(self, name: str) -> str:
+        """An instance of that name that no other test has: processes are told by it on the whole machine."""
+        return f"{name}-{hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:12]}"
 
     @property
     def stderr(self) -> str:

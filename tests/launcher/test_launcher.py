@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,16 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.launcher import system
+from reconciler.launcher.cgroups import Cgroups
+from reconciler.launcher.children import BUSY_TEXT_S
 from reconciler.launcher.protocol import frame
 from tests.launcher.conftest import until
-from tests.proc import environ_of
+from tests.proc import environ_of, sleeper_with_pid
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 
@@ -37,6 +39,12 @@ def _script(path: Path, text: str, mode: int = 0o755) -> str:
 def _status_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _status_of_program(pid: int) -> dict[str, str]:
+    """As the program has it: for a moment after a start is told, the kernel is still replacing what was before."""
+    environ_of(pid)
+    return _status_of(pid)
 
 
 # -- starting --------------------------------------------------------------------------------------------------------
@@ -137,9 +145,16 @@ def test_fault_P6_a_program_that_is_being_written_is_tried_again_for_a_moment(ho
     with open(path, "ab"):
         instance = controller.run("a", [str(path)])
         assert controller.exit(instance)["failed"][:2] == ["exec", errno.ETXTBSY]
-        instance = controller.run("b", [str(path)])
-        controller.round_trip()
-    assert controller.exit(instance)["code"] == 0
+
+    def closed_in_time() -> str | None:
+        """The instance, if the file was closed before the last try, which a busy machine may miss."""
+        before = time.monotonic()
+        with open(path, "ab"):
+            instance = str(controller.run(f"b{time.monotonic_ns()}", [str(path)]))
+            controller.round_trip()
+        return instance if time.monotonic() - before < sum(BUSY_TEXT_S) else None
+
+    assert controller.exit(until(closed_in_time))["code"] == 0
 
 
 def test_fault_P7_a_nul_byte_fails_the_start_and_nothing_else(house: Any) -> None:
@@ -168,31 +183,22 @@ def test_fault_P8_no_more_processes_fails_the_start_with_EAGAIN_and_the_launcher
         group.rmdir()
 
 
-def unmoved(look: Callable[[], int], for_s: float = 1.0) -> int:
-    """What is seen once it has been the same for so long."""
-    seen, since = look(), time.monotonic()
-
-    def still() -> bool:
-        nonlocal seen, since
-        if (now := look()) != seen:
-            seen, since = now, time.monotonic()
-        return time.monotonic() - since >= for_s
-
-    until(still)
-    return seen
-
-
 def test_fault_P9_L12_a_full_descriptor_table_fails_starts_and_the_rest_goes_on(house: Any) -> None:
     import resource
 
     controller = house.up()
     sleeper = controller.run("a", ["sleep", "1000"])
     controller.started(sleeper)
-    used = unmoved(lambda: len(os.listdir(f"/proc/{house.process.pid}/fd")))  # without what it holds for a moment
     soft, hard = resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE, (used, hard))
-    instance = controller.run("b", ["/bin/true"], log="b.log")
-    assert controller.exit(instance)["failed"][:2] == ["fork", errno.EMFILE]
+    limit = max(int(fd) for fd in os.listdir(f"/proc/{house.process.pid}/fd")) + 4
+
+    def full() -> Any:
+        nonlocal limit
+        limit -= 1
+        resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        return controller.exit(controller.run(f"b{limit}", ["/bin/true"], log="b.log")).get("failed")
+
+    assert until(full)[:2] == ["fork", errno.EMFILE]
     controller.say(["signal", "a", sleeper, 15, "group"])
     assert controller.exit(sleeper)["signal"] == 15
     resource.prlimit(house.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
@@ -253,7 +259,7 @@ def test_fault_P38_a_child_has_no_signal_blocked_or_ignored_whatever_the_launche
 
     house.start(preexec_fn=spoil)
     controller = house.controller()
-    status = _status_of(controller.pid_of(controller.run("a", ["sleep", "1000"])))
+    status = _status_of_program(controller.pid_of(controller.run("a", ["sleep", "1000"])))
     assert [int(status[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]
 
 
@@ -334,10 +340,10 @@ def test_a_template_gives_the_umask(house: Any) -> None:
 def test_what_a_spawn_brings_goes_before_what_its_template_says(house: Any) -> None:
     controller = house.up()
     controller.template("t", ["sh", "-c", 'echo "$A $B"'], env={"A": "template", "B": "template"})
-    controller.spawn("a", "a1", "t", env={"B": "spawn"}, log="a.log")
-    controller.exit("a1")
-    controller.spawn("b", "b1", "t", argv=["echo", "own words"], log="b.log")
-    controller.exit("b1")
+    controller.spawn("a", house.own("a1"), "t", env={"B": "spawn"}, log="a.log")
+    controller.exit(house.own("a1"))
+    controller.spawn("b", house.own("b1"), "t", argv=["echo", "own words"], log="b.log")
+    controller.exit(house.own("b1"))
     logs = house.state / "logs"
     assert (logs / "a.log").read_text() == "template spawn\n"
     assert (logs / "b.log").read_text() == "own words\n"
@@ -384,7 +390,9 @@ def test_another_user_is_taken_on_with_its_groups_before_the_program_begins(hous
 @root_only
 def test_another_user_s_child_is_clean_and_fails_by_step(house: Any, tmp_path: Path) -> None:
     controller = house.up()
-    status = _status_of(controller.pid_of(controller.run("a", ["sleep", "1000"], uid=65534, gid=65534, groups=[])))
+    status = _status_of_program(
+        controller.pid_of(controller.run("a", ["sleep", "1000"], uid=65534, gid=65534, groups=[]))
+    )
     assert status["Uid"].split() == ["65534"] * 4
     assert status["Gid"].split() == ["65534"] * 4
     assert status["Groups"] == ""
@@ -463,7 +471,7 @@ def test_a_lane_runs_as_many_as_it_has_slots_and_tells_each_child_its_slot(house
     controller.template("t", program, lane="batch", contain=False)
     controller.say(["lane", "batch", 2])
     for number in range(6):
-        controller.spawn(f"task/{number}", f"i{number}", "t", log=f"batch/{number}.log")
+        controller.spawn(f"task/{number}", house.own(f"i{number}"), "t", log=f"batch/{number}.log")
     controller.wait(lambda: len(controller.rows("exited")) == 6)
     slots = {row[0]: row[4] for row in controller.rows("started")}
     assert set(slots.values()) == {0, 1}
@@ -488,8 +496,9 @@ def test_an_empty_log_of_a_task_is_removed_and_that_of_a_worker_stays(house: Any
 def test_exits_stay_until_they_are_acknowledged(house: Any) -> None:
     controller = house.up()
     for key in ("a", "b"):
-        controller.exit(controller.run(key, ["true"]))
-        controller.emptied(controller.heard[-1][1][0][1])
+        instance = controller.run(key, ["true"])
+        controller.exit(instance)
+        controller.emptied(instance)
     _, exits = controller.listing()
     assert [row[1] for row in exits] == ["a", "b"]
     controller.say(["ack", exits[0][0]])
@@ -500,9 +509,9 @@ def test_what_waits_for_a_slot_goes_with_its_controller_and_what_runs_stays(hous
     controller = house.up()
     controller.template("t", ["sleep", "1000"], lane="batch", contain=False)
     controller.say(["lane", "batch", 1])
-    controller.spawn("task/0", "i0", "t")
-    controller.spawn("task/1", "i1", "t")
-    controller.started("i0")
+    controller.spawn("task/0", house.own("i0"), "t")
+    controller.spawn("task/1", house.own("i1"), "t")
+    controller.started(house.own("i0"))
     controller.kill()
     children, exits = house.controller().listing()
     assert [(row[0], row[4]) for row in children] == [("task/0", 0)]
@@ -595,9 +604,8 @@ def test_fault_P18_children_that_outlive_the_main_process_are_ended_before_the_k
 
 def test_fault_P19_an_exit_is_told_while_a_grandchild_still_holds_the_output(house: Any) -> None:
     controller = house.up()
-    before = time.monotonic()
-    controller.exit(controller.run("a", ["sh", "-c", "(trap '' HUP; exec sleep 1000) & exit 5"], log="a.log"))
-    assert time.monotonic() - before < 20
+    instance = controller.run("a", ["sh", "-c", "(trap '' HUP; exec sleep 1000) & exit 5"], log="a.log")
+    assert controller.exit(instance)["code"] == 5
 
 
 def test_fault_P20_zombies_of_a_worker_that_come_to_the_launcher_are_reaped(
@@ -610,7 +618,7 @@ def test_fault_P20_zombies_of_a_worker_that_come_to_the_launcher_are_reaped(
     controller.started(instance)
     log = house.state / "logs" / "a.log"
     orphan = int(wait_until(lambda: log.read_text().endswith("\n") and log.read_text()))
-    wait_until(lambda: not os.path.exists(f"/proc/{orphan}"), 5.0)
+    wait_until(lambda: not os.path.exists(f"/proc/{orphan}"))
     assert [row[0] for row in controller.listing()[0]] == ["a"]
 
 
@@ -629,39 +637,26 @@ ctypes.CDLL(None).syscall(60, 0)
     assert controller.exit(instance)["signal"] == 9
 
 
-def _reuse(pid: int) -> subprocess.Popen[bytes]:
-    """A new process with that pid."""
-    for _ in range(200):
-        try:
-            Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-        except OSError:
-            pytest.skip("missing right: /proc/sys/kernel/ns_last_pid")
-        process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-        if process.pid == pid:
-            return process
-        process.kill()
-        process.wait()
-    pytest.skip("the pid was always taken by somebody else first")
-
-
-def test_fault_P22_a_process_with_a_reused_pid_is_neither_adopted_nor_signalled(house: Any, wait_until: Any) -> None:
+def test_fault_P22_a_process_with_a_reused_pid_is_neither_adopted_nor_signalled(
+    house: Any, process_is_alive: Any, wait_until: Any
+) -> None:
     controller = house.up("--no-cgroup")
     instance = controller.run("a", ["sleep", "1000"])
     pid = controller.pid_of(instance)
     house.kill()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
-    stranger = _reuse(pid)
+    stranger = sleeper_with_pid(pid)
     try:
         controller = house.up("--no-cgroup")
         controller.say(["list"])
         assert controller.exit(instance)["unknown"] == "unseen"
         controller.say(["signal", "a", instance, 9, "tree"], ["signal", "a", instance, 15, "group"])
         controller.round_trip()
-        assert stranger.poll() is None
+        assert process_is_alive(stranger)
     finally:
-        stranger.kill()
-        stranger.wait()
+        os.kill(stranger, signal.SIGKILL)
+        os.waitpid(stranger, 0)
 
 
 def test_a_signal_for_an_older_instance_does_nothing(house: Any) -> None:
@@ -681,11 +676,11 @@ def test_fault_P49_a_thousand_exits_at_once_are_all_told(house: Any) -> None:
     total = 300
     controller.template("t", ["sleep", "1000"], contain=False)
     for number in range(total):
-        controller.spawn(f"job/{number}", f"i{number}", "t")
+        controller.spawn(f"job/{number}", house.own(f"i{number}"), "t")
     controller.wait(lambda: len(controller.rows("started")) == total, 60)
     for row in controller.rows("started"):
         os.kill(row[2], signal.SIGKILL)
-    controller.wait(lambda: len(controller.rows("exited")) == total, 30)
+    controller.wait(lambda: len(controller.rows("exited")) == total, 60)
     assert {row[3]["signal"] for row in controller.rows("exited")} == {9}
     assert len({row[0] for row in controller.rows("exited")}) == total
     os.close(read_end)
@@ -779,12 +774,12 @@ END_POINTS = ["before-exit-record", "after-exit-record", "after-reap", "before-f
 
 @pytest.mark.parametrize("point", POINTS)
 def test_fault_L6_L7_a_launcher_that_dies_around_a_start_never_leads_to_a_second_one(
-    house: Any, tmp_path: Path, point: str
+    house: Any, tmp_path: Path, wait_until: Any, point: str
 ) -> None:
     ledger = tmp_path / "ledger"
     house.start(env={"RECONCILER_CRASH_AT": f"launcher.{point}"})
     controller = house.controller()
-    instance = "the-instance"
+    instance = house.own("instance")
     argv = ["sh", "-c", f"echo $$ >> {ledger}; exec sleep 1000"]
     controller.template("t", argv)
     controller.spawn("a", instance, "t")
@@ -803,10 +798,11 @@ def test_fault_L6_L7_a_launcher_that_dies_around_a_start_never_leads_to_a_second
     controller.spawn("a", instance, "t")
     controller.round_trip()
     if point not in ("before-intent", "after-intent"):
+        wait_until(lambda: ledger.exists() and ledger.read_text().endswith("\n"))
         controller.say(["signal", "a", instance, 9, "tree"])
         controller.exit(instance)
         controller.emptied(instance)
-        assert len(ledger.read_text().split()) <= 1
+        assert len(ledger.read_text().split()) == 1
 
 
 @pytest.mark.parametrize("point", ["after-spawn", "after-pid", "before-exit-record", "after-exit-record", "after-reap"])
@@ -817,7 +813,7 @@ def test_what_a_task_has_written_is_found_under_its_name_whenever_the_launcher_d
     controller = house.controller()
     controller.template("t", ["sh", "-c", "echo text; sleep 0.02"], lane="batch", contain=False)
     controller.say(["lane", "batch", 1])
-    controller.spawn("task/1", "i1", "t", log="t/0/1.1.log")
+    controller.spawn("task/1", house.own("i1"), "t", log="t/0/1.1.log")
     assert house.wait() == 137
     house.kill()
     house.up()
@@ -842,7 +838,7 @@ def test_the_log_of_a_task_that_runs_on_is_shown_while_it_runs(house: Any, wait_
     controller = house.up()
     controller.template("t", ["sh", "-c", "echo text; exec sleep 1000"], lane="batch", contain=False)
     controller.say(["lane", "batch", 1])
-    controller.spawn("task/1", "i1", "t", log="t/0/1.1.log")
+    controller.spawn("task/1", house.own("i1"), "t", log="t/0/1.1.log")
     log = house.state / "logs/t/0/1.1.log"
     wait_until(lambda: log.exists() and log.read_text() == "text\n")
     assert controller.listing()[0][0][6] == "up"
@@ -854,16 +850,17 @@ def test_a_launcher_that_dies_around_an_exit_loses_no_record_of_it(house: Any, p
     house.start(env={"RECONCILER_CRASH_AT": f"launcher.{point}:{nth}"})
     controller = house.controller()
     controller.template("t", ["sh", "-c", "sleep 0.1; exit 3"], contain=False)
-    controller.spawn("a", "the-instance", "t")
+    instance = house.own("instance")
+    controller.spawn("a", instance, "t")
     if point == "after-ack":
-        controller.exit("the-instance")
+        controller.exit(instance)
         controller.say(["ack", 1])
     assert house.wait() == 137
     house.kill()
     controller = house.up()
     if point == "before-exit-record":  # whoever got the zombie has reaped it, or will
         controller.say(["list"])
-        how = controller.exit("the-instance")
+        how = controller.exit(instance)
         assert how.get("code") == 3 or how["unknown"] == "unseen"
     children, exits = controller.listing()
     assert children == []
@@ -872,7 +869,7 @@ def test_a_launcher_that_dies_around_an_exit_loses_no_record_of_it(house: Any, p
     elif point == "after-ack":
         assert exits == []
     else:
-        assert [(row[0], row[2], row[3]["code"]) for row in exits] == [(1, "the-instance", 3)]
+        assert [(row[0], row[2], row[3]["code"]) for row in exits] == [(1, instance, 3)]
 
 
 def test_crash_points_are_for_the_first_controller_only_and_for_no_worker(house: Any, tmp_path: Path) -> None:
@@ -911,6 +908,7 @@ def test_a_start_whose_program_wiped_its_token_is_found_by_cgroup_or_keeps_its_k
     instance = controller.run("a", [*PYTHON, _TITLE], env={"PID_FILE": str(pid_file)})
     pid = controller.pid_of(instance)
     wait_until(pid_file.exists)
+    pidfd = os.pidfd_open(pid)
     house.kill()
     journal = house.state / "launcher.journal"
     records = [record for record in house.journal() if record[0] != "pid"]
@@ -924,10 +922,11 @@ def test_a_start_whose_program_wiped_its_token_is_found_by_cgroup_or_keeps_its_k
         assert [(row[0], row[6]) for row in children] == [("a", "blocked")]
         controller.run("a", ["true"])
         controller.wait(lambda: controller.of("blocked"))
-        os.kill(pid, signal.SIGKILL)
-        assert controller.exit(instance, 8.0)["unknown"] == "lost"
-    if os.path.exists(f"/proc/{pid}"):
-        os.kill(pid, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert controller.exit(instance)["unknown"] == "lost"
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # its mark is wiped, too
+    os.close(pidfd)
 
 
 def test_fault_L13_while_the_journal_cannot_be_written_nothing_starts_and_exits_are_still_told(house: Any) -> None:
@@ -964,27 +963,25 @@ def test_a_killed_controller_is_replaced_at_once_and_hears_what_it_missed(house:
     stays = controller.run("a", ["sleep", "1000"])
     goes = controller.run("b", ["sleep", "1000"])
     pid, other = controller.pid_of(stays), controller.pid_of(goes)
-    before = time.monotonic()
     controller.kill()
     os.kill(other, signal.SIGTERM)
     controller = house.controller()
-    assert time.monotonic() - before < 10
     assert controller.about["controllerRestarts"] == 1
     controller.wait(lambda: controller.listing()[1])
+    controller.wait(lambda: len(controller.listing()[0]) == 1)  # what has ended counts until its tree is gone
     children, exits = controller.listing()
     assert [(row[2], row[5]) for row in children] == [(pid, False)]
     assert [(row[2], row[3]["signal"]) for row in exits] == [(goes, 15)]
-    assert "ended: signal 9; started again" in house.stderr
+    assert "ended: signal 9; started again\n" in house.stderr, "at once: nothing is said of a wait"
 
 
 def test_a_controller_killed_many_times_is_replaced_at_once_each_time(house: Any) -> None:
     controller = house.up()
     pid = controller.pid_of(controller.run("a", ["sleep", "1000"]))
-    before = time.monotonic()
     for _ in range(10):
         controller.kill()
         controller = house.controller()
-    assert time.monotonic() - before < 8.0
+    assert house.stderr.count("started again\n") == 10, "at once: nothing is said of a wait"
     assert [row[2] for row in controller.listing()[0]] == [pid]
 
 
@@ -1020,8 +1017,9 @@ def test_a_controller_that_never_serves_is_restarted_ever_more_slowly(house: Any
     house.start()
     times = []
     for _ in range(5):
-        house.controller(greet=False).leave(1)
+        controller = house.controller(greet=False)
         times.append(time.monotonic())
+        controller.leave(1)
     assert times[4] - times[3] > 0.35
     assert "started again in 0.4 s" in house.stderr
 
@@ -1055,7 +1053,7 @@ def test_fault_L8_strangers_that_become_children_are_left_alone_and_reaped_when_
     stranger = int(pid_file.read_text())
     assert process_is_alive(stranger), "it carries neither token nor session nor cgroup of anything recorded"
     os.kill(stranger, signal.SIGKILL)
-    wait_until(lambda: not os.path.exists(f"/proc/{stranger}"), 5.0)
+    wait_until(lambda: not os.path.exists(f"/proc/{stranger}"))
 
 
 def test_fault_L11_exits_are_told_though_nobody_waits_for_sigchld(house: Any) -> None:
@@ -1092,7 +1090,7 @@ def test_sighup_asks_for_a_rescan(house: Any) -> None:
 def test_a_finished_controller_that_does_not_end_is_killed(house: Any) -> None:
     controller = house.up()
     controller.say(["finish", 0])
-    assert house.wait(5.0) == 0
+    assert house.wait() == 0
 
 
 def test_sigterm_without_a_controller_stops_everything_from_the_records(house: Any, process_is_alive: Any) -> None:
@@ -1111,7 +1109,7 @@ def test_sigterm_without_a_controller_stops_everything_from_the_records(house: A
     before = time.monotonic()
     house.signal(signal.SIGTERM)
     assert house.wait() == 0
-    assert 0.25 < time.monotonic() - before < 5.0
+    assert 0.25 < time.monotonic() - before < 25.0, "its own grace, and not the 30 s of one that says nothing"
     assert not any(process_is_alive(pid) for pid in pids)
     assert "asked" in logs[0].read_text()
     exits = {record[2]: record[4] for record in house.journal() if record[0] == "exit"}
@@ -1122,15 +1120,16 @@ def test_sigterm_without_a_controller_stops_everything_from_the_records(house: A
 def test_a_second_sigterm_leaves_no_grace_and_a_third_leaves_the_workers(house: Any, process_is_alive: Any) -> None:
     house.start()
     controller = house.controller(serving=False)
-    deaf = controller.run("b", ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done"], log="b.log")
+    program = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.02; done"
+    deaf = controller.run("b", ["sh", "-c", program], log="b.log", grace_ms=300_000)
     pid = controller.pid_of(deaf)
     log = house.state / "logs" / "b.log"
     controller.wait(lambda: "ready" in log.read_text() or controller.round_trip())
     house.signal(signal.SIGTERM)
-    time.sleep(0.1)
+    until(lambda: "asked" in log.read_text())  # two signals that wait at once are one
     assert house.process.poll() is None
     house.signal(signal.SIGTERM)
-    assert house.wait(5.0) == 0
+    assert house.wait() == 0
     assert not process_is_alive(pid)
 
 
@@ -1141,7 +1140,7 @@ def test_a_third_signal_ends_the_launcher_at_once_and_leaves_the_workers(house: 
         house.signal(signal.SIGTERM)
         controller.wait(lambda: len(controller.of("terminate")) == count)  # noqa: B023
     house.signal(signal.SIGTERM)
-    assert house.wait(3.0) == 1
+    assert house.wait() == 1
     assert process_is_alive(pid)
 
 
@@ -1151,7 +1150,7 @@ def test_a_controller_that_dies_while_it_stops_everything_is_not_replaced(house:
     house.signal(signal.SIGTERM)
     controller.wait(lambda: controller.of("terminate"))
     controller.kill()
-    assert house.wait(5.0) == 0
+    assert house.wait() == 0
     assert not process_is_alive(pid)
 
 
@@ -1159,7 +1158,7 @@ def test_sigquit_ends_the_controller_and_leaves_the_workers(house: Any, process_
     controller = house.up()
     pid = controller.pid_of(controller.run("a", ["sleep", "1000"]))
     house.signal(signal.SIGQUIT)
-    assert house.wait(5.0) == 0
+    assert house.wait() == 0
     assert process_is_alive(pid)
     assert not process_is_alive(controller.pid)
     assert [row[2] for row in house.up().listing()[0]] == [pid]
@@ -1170,7 +1169,7 @@ def test_fault_C5_a_signal_before_the_handlers_stand_waits_for_them(house: Any) 
         house.start()
         time.sleep(delay_s)
         house.signal(signal.SIGTERM)
-        assert house.wait(5.0) in (0, -signal.SIGTERM), "the latter: Python itself had not begun"
+        assert house.wait() in (0, -signal.SIGTERM), "the latter: Python itself had not begun"
 
 
 # -- the state directory ---------------------------------------------------------------------------------------------
@@ -1183,7 +1182,7 @@ def test_a_second_launcher_waits_5_s_and_then_names_the_holder(house: Any) -> No
     house.start()
     second = house.process
     house.process = first
-    assert second.wait(9.0) == 5
+    assert second.wait(30.0) == 5
     assert time.monotonic() - before > 4.9
     assert f"{house.state} is held by pid {first.pid} (" in house.stderr
     assert "\n  help: " in house.stderr
@@ -1286,7 +1285,7 @@ def test_the_journal_holds_no_argument_and_no_environment_value(house: Any) -> N
 
 def test_no_descriptor_zombie_or_cgroup_is_left_after_many_starts(house: Any, wait_until: Any) -> None:
     controller = house.up()
-    controller.exit(controller.run("first", ["true"], log="first.log"))
+    controller.emptied(controller.run("first", ["true"], log="first.log"))
     fds = Path(f"/proc/{house.process.pid}/fd")
     before = len(os.listdir(fds))
     instances = [controller.run(f"a{n}", ["sh", "-c", "exit 0"], log=f"a{n}.log") for n in range(40)]
@@ -1294,15 +1293,14 @@ def test_no_descriptor_zombie_or_cgroup_is_left_after_many_starts(house: Any, wa
     for instance in instances:
         controller.emptied(instance)
     controller.round_trip()
-    assert len(os.listdir(fds)) == before
-    children = Path(f"/proc/{house.process.pid}/task/{house.process.pid}/children").read_text().split()
-    assert children == [str(controller.pid)]
+    wait_until(lambda: len(os.listdir(fds)) <= before)  # some are open for a moment, now as then
+    children = Path(f"/proc/{house.process.pid}/task/{house.process.pid}/children")
+    wait_until(lambda: children.read_text().split() == [str(controller.pid)])
     house.signal(signal.SIGQUIT)
     house.wait()
-    found = subprocess.run(
-        ["find", "/sys/fs/cgroup", "-name", "reconciler-*", "-newermt", "@0"], capture_output=True, text=True
-    )
-    assert found.returncode == 0
+    ours = f"{Cgroups(str(house.state), print)._name}*"
+    found = subprocess.run(["find", "/sys/fs/cgroup", "-name", ours], capture_output=True, text=True)
+    assert found.stdout == ""
 
 
 def test_fault_C30_a_running_launcher_needs_no_file_of_the_package_any_more(
@@ -1327,7 +1325,7 @@ def test_fault_C30_a_running_launcher_needs_no_file_of_the_package_any_more(
     controller.send_raw(b"\xff\xff\xff\xff")
     house.controller(serving=False)
     house.signal(signal.SIGTERM)
-    assert house.wait(5.0) == 0
+    assert house.wait() == 0
     assert not process_is_alive(pid)
 
 
@@ -1343,10 +1341,11 @@ def test_fault_P34_a_process_that_SIGKILL_does_not_end_is_named_and_its_key_stay
         pid = controller.pid_of(instance)
         (freezer / "cgroup.procs").write_text(str(pid))
         (freezer / "freezer.state").write_text("FROZEN")
+        until(lambda: (freezer / "freezer.state").read_text() == "FROZEN\n")  # FREEZING until it has come to a halt
         controller.say(["signal", "a", instance, 9, "tree"])
         controller.wait(lambda: controller.rows("stuck") == [["a", instance, pid]])
         controller.template("t", ["true"])
-        controller.spawn("a", "another", "t")
+        controller.spawn("a", house.own("another"), "t")
         controller.wait(lambda: controller.of("blocked"))
         (freezer / "freezer.state").write_text("THAWED")
         assert controller.exit(instance)["signal"] == 9
@@ -1398,6 +1397,6 @@ def test_a_controller_that_does_not_stop_everything_in_time_is_ended_and_the_lau
     pid = controller.pid_of(controller.run("a", ["sleep", "1000"], grace_ms=100))
     house.signal(signal.SIGTERM)
     controller.wait(lambda: controller.of("terminate"))
-    assert house.wait(15.0) == 0
+    assert house.wait() == 0
     assert not process_is_alive(pid)
     assert "did not end in time" in house.stderr

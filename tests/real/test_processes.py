@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.proc import sleeper_with_pid
 from tests.real.house import (
     House,
     alive,
@@ -192,30 +192,17 @@ def test_fault_P21_a_process_whose_first_thread_ended_is_alive(shared: House, na
 
 
 def test_fault_P22_no_signal_reaches_a_process_that_has_a_workers_old_pid(shared: House, name: str, root: None) -> None:
-    last_pid = Path("/proc/sys/kernel/ns_last_pid")
-    if not os.access(last_pid, os.W_OK):
-        pytest.skip("needs to write ns_last_pid")
     shared.apply(name, worker("ledger"), restart=SLOW)
     (pid,) = shared.living(name, 1).values()
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: shared.worker(f"{name}-0").get("lastExit"))
-    stranger = 0
-    for _ in range(50):
-        last_pid.write_text(str(pid - 1))
-        stranger = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
-        if stranger == pid:
-            break
-        os.kill(stranger, signal.SIGKILL)
-        os.waitpid(stranger, 0)
+    stranger = sleeper_with_pid(pid)
     try:
-        if stranger != pid:
-            pytest.skip("needs a pid that nobody else takes")
         shared.delete(name)
         assert alive(stranger)
     finally:
-        with contextlib.suppress(OSError):
-            os.kill(stranger, signal.SIGKILL)
-            os.waitpid(stranger, 0)
+        os.kill(stranger, signal.SIGKILL)
+        os.waitpid(stranger, 0)
 
 
 # --- what they are born with, and what they do to their output ---
