@@ -34,7 +34,7 @@ from reconciler.backends.local import LocalHost, SocketLink
 from reconciler.clock import SystemClock
 from reconciler.controllers.base import Mode
 from reconciler.controllers.convergence import in_trouble, nothing_runs, planned, settled
-from reconciler.controllers.health import Ground, asked_for, problems
+from reconciler.controllers.health import Ground, asked_for, left_behind, problems
 from reconciler.coordination.ends import ProcessEnds
 from reconciler.coordination.tokens import TokenFile
 from reconciler.errors import Conflict, NotFound, ReconcilerError, StoreBroken
@@ -44,7 +44,7 @@ from reconciler.loading.variant import Wanted
 from reconciler.monitoring.sampler import EVERY_S, Sampler
 from reconciler.monitoring.usage import Root
 from reconciler.resources.event import event
-from reconciler.resources.kinds import build
+from reconciler.resources.kinds import WRITABLE, build
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.overrides import stands
 from reconciler.resources.pool import Destination, Pool
@@ -300,6 +300,8 @@ class Controller:
         self._converged = True
         observer = self.loop.observer
         if not self._restarted:
+            for note in self._left_behind():
+                print(f"note: {note}", file=sys.stderr)
             line = f"adopted {observer.adopted}, started {self.loop.executor.started}, unknown {observer.unknown}"
             print(line, file=sys.stderr, flush=True)
         if self._once:
@@ -485,9 +487,14 @@ class Controller:
                 *self._rotation.problems,
                 *self.usage.problems,
                 *self.sessions.deadlocks(),
+                *self._left_behind(),
             ],
         )
         return problems(ground, self.store.all(Pool))
+
+    def _left_behind(self) -> list[str]:
+        declared = (obj for model in WRITABLE.values() for obj in self.store.all(model))
+        return left_behind(declared, [BY_HAND, *(source.root for source in self.sources)])
 
     def _running(self) -> list[Root]:
         """The processes whose use is sampled."""

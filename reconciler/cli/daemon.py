@@ -172,12 +172,15 @@ def _detached(directory: str, words: Sequence[str], environment: dict[str, str])
         ready = next((line for line in lines if line.startswith("ready: ")), None)
         converged = next((line for line in lines if line.startswith("adopted ")), None)
         if ready is not None and converged is not None:
-            click.echo(f"{ready}\n{converged}", err=True)
             with connect(directory) as client:
-                failed = [source for source in client.status()["sources"] if source["error"]]
-            for source in failed:
-                click.echo(f"error: {source['path']}: {source['error']}", err=True)
-            return 1 if failed else 0
+                report = client.status()
+            if report["launcher"]["pid"] == process.pid:  # else another one, begun at the same moment, has said that
+                notes = [line for line in lines if line.startswith("note: ")]
+                click.echo("\n".join([ready, *notes, converged]), err=True)
+                failed = [source for source in report["sources"] if source["error"]]
+                for source in failed:
+                    click.echo(f"error: {source['path']}: {source['error']}", err=True)
+                return 1 if failed else 0
         if ready is not None and not told and time.monotonic() - began_s > _SAY_SO_S:
             click.echo("it serves; waiting until all workers are ready (`reconciler get workers` shows them)", err=True)
             told = True

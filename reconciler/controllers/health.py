@@ -6,16 +6,17 @@ should be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconciler.resources.meta import Condition, Status
+from reconciler.resources.meta import Condition, Object, Status
 from reconciler.resources.pool import Pool
 
 MANY_RESTARTS = 3
 """So many restarts of the controller, the last one a short while ago, are a problem to be shown."""
 SHORT_WHILE_S = 600.0
 
+_MOST_NAMED = 20
 _ASKED_FOR = ("Stopped", "Paused", "Draining")
 
 SILENT_S = 4.0
@@ -55,6 +56,21 @@ def asked_for(pool: Pool) -> str:
     if progress is not None and progress.reason == "RolloutPaused":
         return f"rollout {progress.message}"
     return ""
+
+
+def left_behind(objects: Iterable[Object], read: Collection[str]) -> list[str]:
+    """What sources have declared that are not among those that are read: it runs on, and no file says so any longer."""
+    of: dict[str, list[str]] = {}
+    for obj in objects:
+        origin = obj.metadata.source
+        if origin is not None and origin.source and origin.source not in read and obj.metadata.deleted_at is None:
+            of.setdefault(origin.source, []).append(str(obj.key))
+    return [
+        f"source {source} is read no longer, and what it declared stays: give it to `up` again, or remove that with"
+        f" `reconciler delete {' '.join(names[:_MOST_NAMED])}`"
+        + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
+        for source, names in sorted(of.items())
+    ]
 
 
 def _of_ground(ground: Ground) -> Iterator[str]:

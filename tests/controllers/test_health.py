@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from reconciler.controllers.health import MANY_RESTARTS, SHORT_WHILE_S, SILENT_S, Ground, asked_for, problems
-from reconciler.resources.meta import Condition, Metadata, Status
+from reconciler.controllers.health import (
+    MANY_RESTARTS,
+    SHORT_WHILE_S,
+    SILENT_S,
+    Ground,
+    asked_for,
+    left_behind,
+    problems,
+)
+from reconciler.resources.meta import Condition, Metadata, Origin, Status
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus
 
 WELL = Ground(degraded="", launcher={"pid": 7}, silent_s=0.0, up_s=5.0, sources=[("m", "")], sockets={}, said=[])
@@ -104,3 +113,19 @@ def test_a_pool_that_an_operator_has_paused_or_drains_is_no_problem() -> None:
     drained = pool(("Ready", Status.FALSE, "Draining", "drained by user me"))
     assert problems(WELL, [paused, drained]) == []
     assert asked_for(paused) == "paused by user me: new disk"
+
+
+def test_what_a_source_declared_that_is_read_no_longer_is_named_with_the_command_that_removes_it() -> None:
+    def of(source: str, name: str, **metadata: Any) -> Pool:
+        origin = Origin(path="web.yaml", line=1, source=source)
+        return Pool(metadata=Metadata(name=name, source=origin, **metadata), spec=PoolSpec())
+
+    gone = datetime(2026, 1, 1, tzinfo=UTC)
+    objects = [of("/b", "new"), of("apply", "hand"), of("", "nobody"), of("/a", "x"), of("/a", "z", deleted_at=gone)]
+    assert left_behind(objects, ["apply", "/b"]) == [
+        "source /a is read no longer, and what it declared stays: give it to `up` again, or remove that with"
+        " `reconciler delete pool/x`"
+    ]
+    assert left_behind(objects, ["apply", "/a", "/b"]) == []
+    (many,) = left_behind([of("/a", f"p-{index}") for index in range(25)], [])
+    assert many.endswith("pool/p-18 pool/p-19` and 5 more")

@@ -142,3 +142,25 @@ def test_fault_M33_where_nothing_can_be_watched_that_is_said_once_and_a_look_is_
     assert house.cli("source", "sync").returncode == 0
     house.living("web", 3)
     assert house.output().count("cannot be watched") == 1
+
+
+def test_what_an_earlier_directory_declared_runs_on_and_is_named_until_it_is_removed(house: House) -> None:
+    house.manifest("old", ["sleep", "inf"])
+    house.up()
+    before = house.worker("old-0")["instance"]
+    house.cli("down", "--keep-workers")
+    house.ended()
+    house.manifests = house.path / "other"
+    house.manifests.mkdir()
+    house.manifest("new", ["sleep", "inf"])
+    house.up()
+
+    named = f"source {house.path / 'manifests'} is read no longer"
+    assert f"note: {named}" in house.output()
+    assert house.worker("old-0")["instance"] == before
+    report = json.loads(house.cli("status", "-o", "json").stdout)
+    assert [problem.partition(",")[0] for problem in report["problems"]] == [named]
+    command = report["problems"][0].partition("`reconciler ")[2].rstrip("`")
+    assert command == "delete pool/old"
+    assert house.cli(*command.split(), "--wait").returncode == 0
+    eventually(lambda: house.cli("status").returncode == 0)
