@@ -10,6 +10,7 @@ next is the pool's policy to say (policies/ordering); a task that comes back tak
 from __future__ import annotations
 
 import heapq
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -26,6 +27,9 @@ from reconciler.resources.worker import Reason
 from reconciler.store.base import TaskRecord, Tasks
 
 ENDS_REMEMBERED = 64
+
+_POLICY = "policy"
+"""The name under which the order that has learned the rest is remembered."""
 
 RETIRE_EVERY_MS = 30_000
 RETIRE_AGAIN_MS = 100
@@ -72,10 +76,21 @@ class TaskQueue:
         for task_id in sorted(self._order):
             order.add(task_id)
         self._order = order
+        self._resume(policy)
         self._stale = set(self._ahead)
         self._late.clear()
         self._deadlines = [(r.deadline_ms, r.id) for r in self.live.values() if r.deadline_ms and order.expires]
         heapq.heapify(self._deadlines)
+
+    def _resume(self, policy: SchedulingPolicySpec) -> None:
+        """The order goes on with what it knew before a restart; what an order of another policy knew is forgotten."""
+        known, said = self._tasks.remembered(self.pool), policy.model_dump_json()
+        if known.pop(_POLICY, None) == said:
+            self._order.resume({name: json.loads(text) for name, text in known.items()})
+            return
+        forgotten: dict[str, str | None] = dict.fromkeys(known)
+        if self._order.remembers or known:
+            self._tasks.remember(self.pool, forgotten | {_POLICY: said if self._order.remembers else None})
 
     def load(self, record: TaskRecord) -> None:
         """A task from an earlier life of the controller; claims are settled by what the launcher says."""
@@ -166,6 +181,7 @@ class TaskQueue:
         self._waiting += 1
         self._tasks.stage(record)
         self._line_up(record)
+        self._save()
 
     def end(self, record: TaskRecord, state: TaskState, finished_ms: int) -> None:
         """It is over: this state never changes again."""
@@ -178,6 +194,7 @@ class TaskQueue:
         if self._late:
             self._late.pop(record.id, None)
         self._tasks.stage(record)
+        self._save()
 
     def expire(self, task_id: int, now_ms: int) -> None:
         """It waits and is too late for its deadline."""
@@ -243,7 +260,9 @@ class TaskQueue:
             if record is not None and not record.claim and record.due_ms == due_ms:
                 record.state, record.due_ms = TaskState.PENDING, 0
                 self._order.add(task_id)
-        return self._order.peek(max(0, limit), now_ms)
+        found = self._order.peek(max(0, limit), now_ms)
+        self._save()  # a boost may have come due
+        return found
 
     def expired(self, now_ms: int, limit: int) -> Sequence[int]:
         """Ids of tasks that wait here and can no longer meet their deadline."""
@@ -410,6 +429,14 @@ class TaskQueue:
         self._waiting -= 1
         if not record.due_ms:
             self._order.discard(record.id)
+
+    def _save(self) -> None:
+        """What the order has learned goes to the disk with what it was learned from."""
+        if self._order.remembers and (unsaved := self._order.unsaved()):
+            self._tasks.remember(
+                self.pool,
+                {name: None if value is None else json.dumps(value) for name, value in unsaved.items()},
+            )
 
     def _leave(self, record: TaskRecord) -> None:
         """The try is over, whatever follows."""

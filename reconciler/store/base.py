@@ -9,7 +9,7 @@ Memory may run ahead of the disk; nothing that leaves the process may.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -151,6 +151,14 @@ class Tasks(Protocol):
 
     def counts(self, pool: str) -> dict[TaskState, int]:
         """How many tasks of a pool are in each state, dropped ones too; kept as they change, never counted on the spot."""
+        ...
+
+    def remember(self, pool: str, words: Mapping[str, str | None]) -> None:
+        """Stages what the order of a pool's tasks has to know after a restart, each under its name; None: no longer."""
+        ...
+
+    def remembered(self, pool: str) -> dict[str, str]:
+        """All that the order of a pool's tasks was given to know when the store was opened, or has staged since."""
         ...
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -275,6 +275,9 @@ class MemoryTasks:
         self._ended: dict[int, TaskRecord] = {}
         self._dropping: dict[str, list[Dropped]] = {}
         self._dropped: dict[str, int] = {}
+        self._words: dict[str, dict[str, str]] = {}
+        """What the orders of pools have to know after a restart."""
+        self._new_words: dict[tuple[str, str], str | None] = {}
 
     def next_id(self) -> int:
         self._next_id += 1
@@ -388,7 +391,7 @@ class MemoryTasks:
     @property
     def staged(self) -> bool:
         """Whether a commit would write anything."""
-        return bool(self._new or self._moved or self._changed or self._dropping)
+        return bool(self._new or self._moved or self._changed or self._dropping or self._new_words)
 
     def committed(self) -> None:
         """What was staged is durable: ended tasks leave."""
@@ -403,6 +406,19 @@ class MemoryTasks:
             for row in rows:
                 self._forget(pool, row)
         self._dropping.clear()
+        self._new_words.clear()
+
+    def remember(self, pool: str, words: Mapping[str, str | None]) -> None:
+        kept = self._words.setdefault(pool, {})
+        for name, text in words.items():
+            self._new_words[pool, name] = text
+            if text is None:
+                kept.pop(name, None)
+            else:
+                kept[name] = text
+
+    def remembered(self, pool: str) -> dict[str, str]:
+        return dict(self._words.get(pool, {}))
 
     def _oldest(self, pool: str, limit: int) -> list[Dropped]:
         """The first ended tasks by id."""

@@ -55,5 +55,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX task_by_state ON task (pool, state)",
         "CREATE UNIQUE INDEX task_by_key ON task (pool, idempotency_key) WHERE idempotency_key IS NOT NULL",
     ),
+    (
+        # what the order of a pool's tasks knows of tasks that have ended: shares, levels, averages
+        "CREATE TABLE remembered (pool TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,"
+        " PRIMARY KEY (pool, name)) WITHOUT ROWID",
+    ),
 )
 """Each entry brings the schema from version n to n + 1; `user_version` says where a file stands."""

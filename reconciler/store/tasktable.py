@@ -141,6 +141,8 @@ class SqliteTasks(MemoryTasks):
             for pool, word, number in self._store.read("SELECT pool, state, number FROM dropped"):
                 self._count(pool, _STATES[word], number)
                 self._dropped[pool] = self._dropped.get(pool, 0) + number
+            for pool, name, text in self._store.read("SELECT pool, name, text FROM remembered"):
+                self._words.setdefault(pool, {})[name] = text
             self._live = {number: self._live[number] for number in sorted(self._live)}
         finally:
             if collecting:
@@ -183,6 +185,11 @@ class SqliteTasks(MemoryTasks):
             if len(claimed) < len(stayed):
                 db.executemany(_UPDATE_IN_STATE, [row for row in stayed if row[:-1] != _CLAIMED])
             db.executemany(_CLAIM, _ranges(claimed))
+        for (pool, name), text in self._new_words.items():
+            if text is None:
+                db.execute("DELETE FROM remembered WHERE pool = ? AND name = ?", (pool, name))
+            else:
+                db.execute("INSERT OR REPLACE INTO remembered VALUES (?, ?, ?)", (pool, name, text))
         for pool, rows in self._dropping.items():
             db.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in rows])
             for state, number in Counter(row.state for row in rows).items():

@@ -119,3 +119,20 @@ def test_a_task_that_has_used_up_its_quantum_of_cpu_yields_to_others_while_it_ru
     assert eventually(lambda: os.getpriority(os.PRIO_PROCESS, pids[0])) == 19
     assert os.getpriority(os.PRIO_PROCESS, pids[1]) == 0
     done(shared, "cancel", "--pool", name, "--state", "Running")
+
+
+def test_a_share_that_was_used_is_remembered_over_a_death_of_the_controller(house: House) -> None:
+    house.manifest("shared", replicas=1, tasks={"mode": "PerTask", "scheduling": {"type": "FairShare"}})
+    house.up()
+    burn = ["/bin/sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]
+    house.task_ended(house.submit("shared", burn, tenant="greedy"))
+    house.task_ended(house.submit("shared", ["/bin/true"], tenant="modest"))
+    assert house.cli("pause", "pool/shared").returncode == 0
+    waiting = [house.submit("shared", worker("task", 0), tenant=tenant) for tenant in ("greedy", "modest")]
+
+    house.kill_controller()
+    eventually(house.serving)
+    assert house.cli("resume", "pool/shared").returncode == 0
+
+    greedy, modest = (house.task_ended(id_) for id_ in waiting)
+    assert modest["startedAt"] < greedy["startedAt"], "both begin anew, and who came first goes first"

@@ -254,3 +254,33 @@ def test_fault_T8_a_deadline_ends_what_waits_and_what_runs() -> None:
     queue.step_done(overdue, 1_000)
     assert queue.overran[runs.id] == "DeadlineExceeded"
     assert queue.next_late_ms == 2_000 and queue.ready(9, 1_000) == [later.id]
+
+
+FAIR = SchedulingPolicySpec.model_validate({"type": "FairShare"})
+
+
+def used(queue: TaskQueue, record: TaskRecord, cpu_ms: int) -> None:
+    """It runs, and ends with that much CPU time used."""
+    queue.claim(record.id)
+    queue.began(record, 1, 0, 0)
+    queue.charge(record, cpu_ms, cpu_ms)
+    queue.end(record, TaskState.SUCCEEDED, 9)
+
+
+def test_what_the_tenants_have_used_outlives_the_controller_and_not_the_policy() -> None:
+    store, queue = a_queue()
+    queue.order_by(FAIR)
+    greedy = [submitted(store, queue, tenant="greedy").id for _ in range(3)]
+    modest = [submitted(store, queue, tenant="modest").id for _ in range(3)]
+    used(queue, queue.live[greedy.pop(0)], 9_000)
+    used(queue, queue.live[modest.pop(0)], 1_000)
+    store.commit()
+
+    after = Queues(store.tasks, store.id).of("batch")
+    after.order_by(FAIR)
+    assert after.ready(2, 0) == modest
+
+    after.order_by(SchedulingPolicySpec())
+    after.order_by(FAIR)
+    assert after.ready(2, 0) == [greedy[0], modest[0]], "another policy begins anew"
+    assert set(store.tasks.remembered("batch")) == {"policy"}

@@ -739,3 +739,17 @@ def test_a_list_of_tasks_is_in_the_order_of_ids_after_a_start_too(tmp_path, make
     store = opened(tmp_path)
     assert [task.id for task in store.tasks.query()] == list(range(1, 13))
     assert [task.id for task in store.tasks.query(limit=3, after_id=2)] == [3, 4, 5]
+
+
+def test_what_an_order_of_tasks_has_learned_outlives_the_daemon(tmp_path, opened):
+    store = opened(tmp_path)
+    store.tasks.remember("batch", {"=ads": "[1, 2.5]", "=research": "[9, null]", "all": "[0, null]"})
+    store.commit()
+    store.tasks.remember("batch", {"=ads": None, "all": "[9, 2.5]"})
+    store.commit()
+    store.tasks.remember("batch", {"all": "never committed"})
+    store.close()
+
+    after = opened(tmp_path).tasks
+    assert after.remembered("batch") == {"=research": "[9, null]", "all": "[9, 2.5]"}
+    assert after.remembered("other") == {} and not after.staged

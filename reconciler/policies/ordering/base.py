@@ -4,6 +4,8 @@
                                         ^  \\-> discard (cancelled, expired)   |
                                         `----------- put_back (never began) <-'
 
+    unsaved -> the table, with the try that changed it        after a restart: add each that waits, then resume
+
 Contract: an order knows ids only, and asks `live` for the rest. It is deterministic: the same calls give the same order.
 Each call costs O(log n) at most, and `peek` that for each id it gives. Nothing looks at a clock: the time is handed in.
 """
@@ -11,7 +13,7 @@ Each call costs O(log n) at most, and `peek` that for each id it gives. Nothing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Waiting(Protocol):
@@ -47,6 +49,11 @@ class Ordering(Protocol):
 
         An order without is spared `begin` and `charge`: nothing that happens to a task changes who is next.
         """
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what has ended says something about what waits: see `unsaved`."""
         ...
 
     def __len__(self) -> int: ...
@@ -89,4 +96,15 @@ class Ordering(Protocol):
 
     def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
         """Whether a new task could not meet that deadline, with what goes before it."""
+        ...
+
+    def unsaved(self) -> dict[str, Any]:
+        """What has to be known after a restart and has changed since this was asked last, as JSON values by name.
+
+        None: that name is not needed any more. Nothing at all from an order that does not remember.
+        """
+        ...
+
+    def resume(self, known: Mapping[str, Any]) -> None:
+        """All that the same order before a restart has said to be known; what waits has been added."""
         ...

@@ -9,8 +9,9 @@ How long a task runs is what the policy says, or the average so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from sortedcontainers import SortedList
 
@@ -26,13 +27,14 @@ class EarliestDeadlineFirst:
     """Ids by deadline."""
 
     recalls = True
+    remembers = True
 
     def __init__(self, live: Live, expires: bool, estimate_s: float | None) -> None:
         self._live = live
         self.expires = expires
         self._learns = estimate_s is None
         self._estimate_ms = (estimate_s or 0.0) * 1000
-        self._seen = False
+        self._seen = self._moved = False
         self._taken: set[int] = set()
         self._places = SortedList()
 
@@ -78,7 +80,7 @@ class EarliestDeadlineFirst:
         if self._learns:
             moved_ms = (ran_ms - self._estimate_ms) / SMOOTHING
             self._estimate_ms = self._estimate_ms + moved_ms if self._seen else float(ran_ms)
-            self._seen = True
+            self._seen = self._moved = True
 
     def goes_before(self, waiting: int, taken: int) -> bool:
         """An earlier deadline before a later one."""
@@ -88,6 +90,16 @@ class EarliestDeadlineFirst:
         """Whether those that go before it leave too little time, each as long as the average."""
         before: int = self._places.bisect_left((deadline_ms, _NEVER_MS)) + len(self._taken)
         return now_ms + (before // max(1, slots) + 1) * self._estimate_ms > deadline_ms
+
+    def unsaved(self) -> dict[str, Any]:
+        """The average."""
+        moved, self._moved = self._moved, False
+        return {"average": self._estimate_ms} if moved else {}
+
+    def resume(self, known: Mapping[str, Any]) -> None:
+        """The average goes on from where it was."""
+        if self._learns and "average" in known:
+            self._estimate_ms, self._seen = known["average"], True
 
     def _deadline_ms(self, task_id: int) -> int:
         return self._live[task_id].deadline_ms or _NEVER_MS

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import chain, islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sortedcontainers import SortedList
 
@@ -51,6 +51,7 @@ class FairShare:
     lead_ms = 0
     expires = True
     recalls = True
+    remembers = True
 
     def __init__(
         self, live: Live, by: Literal["tenant", "key"], weights: Mapping[str, float], default_weight: float
@@ -70,6 +71,9 @@ class FairShare:
         self._mean: dict[str, float] = {}
         self._mean_of_all: float | None = None
         self._virtual = 0
+        self._estimated: dict[str, int] = {}
+        """How much of what a tenant has used is the estimate of what has been taken: no other controller knows of that."""
+        self._changed: set[str] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -114,6 +118,7 @@ class FairShare:
         who = self._who(task_id)
         taken = _Taken(who, self._used[who], self._cost(who, self._estimate_ms(who)))
         self._used[who] += taken.cost
+        self._estimated[who] = self._estimated.get(who, 0) + taken.cost
         self._taken[task_id] = taken
         self._running[who] = self._running.get(who, 0) + 1
         self._leave(who, task_id)
@@ -131,7 +136,7 @@ class FairShare:
             self.add(task_id)
             return
         self._used[taken.who] -= taken.cost
-        self._ended(taken.who)
+        self._ended(taken)
         self._join(taken.who, task_id)
 
     def charge(self, task_id: int, cpu_ms: int, ran_ms: int) -> None:
@@ -145,8 +150,9 @@ class FairShare:
         self._mean[who] = float(cpu_ms) if mean is None else mean + (cpu_ms - mean) / SMOOTHING
         mean = self._mean_of_all
         self._mean_of_all = float(cpu_ms) if mean is None else mean + (cpu_ms - mean) / SMOOTHING
+        self._changed.add(who)
         if taken is not None:
-            self._ended(who)
+            self._ended(taken)
         self._move(who)
         if len(self._used) > _SWEEP_AT + 2 * (len(self._lines) + len(self._running)):
             self._forget_absent()
@@ -161,6 +167,30 @@ class FairShare:
     def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
         """How long the others take is not known here."""
         return False
+
+    def unsaved(self) -> dict[str, Any]:
+        """What each tenant has used, by its name behind an equals sign; and where all stand."""
+        if not self._changed:
+            return {}
+        found: dict[str, Any] = {"all": [self._virtual, self._mean_of_all]}
+        for who in self._changed:
+            used = self._used.get(who)
+            settled = None if used is None else [used - self._estimated.get(who, 0), self._mean.get(who)]
+            found[f"={who}"] = settled
+        self._changed.clear()
+        return found
+
+    def resume(self, known: Mapping[str, Any]) -> None:
+        """Who waits was there before, so nobody is brought to where the others are."""
+        self._virtual, self._mean_of_all = known.get("all", (0, None))
+        self._used = dict.fromkeys(self._lines, self._virtual)
+        for name, settled in known.items():
+            if name.startswith("="):
+                self._used[name[1:]], mean = settled
+                if mean is not None:
+                    self._mean[name[1:]] = mean
+        for who in self._lines:
+            self._move(who)
 
     def _who(self, task_id: int) -> str:
         task = self._live[task_id]
@@ -187,12 +217,14 @@ class FairShare:
             del self._lines[who]
         self._move(who)
 
-    def _ended(self, who: str) -> None:
+    def _ended(self, taken: _Taken) -> None:
+        who = taken.who
         left = self._running[who] - 1
         if left:
             self._running[who] = left
+            self._estimated[who] -= taken.cost
         else:
-            del self._running[who]
+            del self._running[who], self._estimated[who]
 
     def _move(self, who: str) -> None:
         """Its place among the tenants, of what it has used and its first task."""
@@ -213,4 +245,5 @@ class FairShare:
         absent = sorted(self._used.keys() - kept, key=lambda who: (self._used[who], who))
         for who in absent[: len(absent) // 2]:
             del self._used[who]
+            self._changed.add(who)
         self._mean = {who: mean for who, mean in self._mean.items() if who in self._used}

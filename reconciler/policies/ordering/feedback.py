@@ -13,14 +13,18 @@ each other as they stood, and what was counted is forgotten, so that nothing sta
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice
+from typing import Any
 
 from reconciler.policies.ordering.base import Live
 from reconciler.policies.ordering.fifo import Fifo
 
 _SWEEP_AT = 1024
 """So many tasks that have ended are not worth a sweep."""
+
+
+BOOST = "boost"
 
 
 class _Line(Fifo):
@@ -39,6 +43,7 @@ class MultiLevelFeedback:
     lead_ms = 0
     expires = True
     recalls = True
+    remembers = True
 
     def __init__(self, live: Live, quanta_s: Sequence[float], boost_s: float) -> None:
         self._live = live
@@ -51,6 +56,9 @@ class MultiLevelFeedback:
         self._cpu_ms: dict[int, int] = {}
         self._last: dict[str, int] = {}
         """The level to which the last task of a tenant has come."""
+        self._changed: set[int | str] = set()
+        """Tasks and tenants, and BOOST."""
+        self._saved: set[int | str] = set()
 
     def __len__(self) -> int:
         return len(self._line)
@@ -69,11 +77,13 @@ class MultiLevelFeedback:
     def discard(self, task_id: int) -> None:
         """Out of its line."""
         self._line.pop(task_id).discard(task_id)
+        self._changed.add(task_id)
 
     def peek(self, limit: int, now_ms: int) -> list[int]:
         """The first of the highest level that has some; a boost that is due comes before."""
         if self._boosted_ms is None:
             self._boosted_ms = now_ms
+            self._changed.add(BOOST)
         elif self._boost_ms and now_ms - self._boosted_ms >= self._boost_ms:
             self._boosted_ms += (now_ms - self._boosted_ms) // self._boost_ms * self._boost_ms
             self._boost()
@@ -99,9 +109,11 @@ class MultiLevelFeedback:
         if len(self._cpu_ms) > _SWEEP_AT + 2 * len(self._live):
             self._cpu_ms = {i: ms for i, ms in self._cpu_ms.items() if i in self._live}
         self._cpu_ms[task_id] = used_ms
+        self._changed.add(task_id)
         task = self._live.get(task_id)
         if task is not None and task.tenant is not None:
             self._last[task.tenant] = self.level_of(used_ms)
+            self._changed.add(f"={task.tenant}")
 
     def goes_before(self, waiting: int, taken: int) -> bool:
         """A higher level before a lower one."""
@@ -114,6 +126,41 @@ class MultiLevelFeedback:
     def level_of(self, cpu_ms: float) -> int:
         """The level of a task that has used that much CPU since the last boost."""
         return bisect_right(self._sinks_at_ms, cpu_ms)
+
+    def unsaved(self) -> dict[str, Any]:
+        """The CPU time of each task that may come back, the level of each tenant, and when the last boost was."""
+        if not self._changed:
+            return {}
+        found: dict[str, Any] = {}
+        for what in self._changed:
+            value: Any
+            if isinstance(what, int):
+                value = self._cpu_ms.get(what) if what in self._live else None
+            else:
+                value = self._boosted_ms if what == BOOST else self._last.get(what[1:])
+            if value is not None:
+                self._saved.add(what)
+            elif what in self._saved:
+                self._saved.remove(what)
+            else:
+                continue  # nobody has been told of it
+            found[str(what)] = value
+        self._changed.clear()
+        return found
+
+    def resume(self, known: Mapping[str, Any]) -> None:
+        """Each to the level that its own tries have earned; what has not been tried to that of its tenant by now."""
+        self._boosted_ms = known.get(BOOST)
+        for name, value in known.items():
+            if name.startswith("="):
+                self._last[name[1:]] = value
+            elif name != BOOST:
+                self._cpu_ms[int(name)] = value
+        self._saved = {int(name) if name.isdigit() else name for name in known}
+        waiting, self._line = sorted(self._line), {}
+        self._levels = [[_Line(level)] for level in range(len(self._levels))]
+        for task_id in waiting:
+            self.add(task_id)
 
     def _join(self, task_id: int, level: int) -> None:
         line = self._levels[level][-1]
@@ -129,3 +176,4 @@ class MultiLevelFeedback:
         self._taken.clear()
         self._cpu_ms.clear()
         self._last.clear()
+        self._changed |= self._saved | {BOOST}

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import islice
+from typing import Any
 
 _SWEEP_AT = 64
 """Fewer discarded places than this are not worth a sweep."""
@@ -28,6 +29,7 @@ class Fifo:
     lead_ms = 0
     expires = True
     recalls = False
+    remembers = False
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         self._line: deque[int] = deque()
@@ -88,3 +90,10 @@ class Fifo:
     def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
         """How long the others take is not known here."""
         return False
+
+    def unsaved(self) -> dict[str, Any]:
+        """Nothing that has ended says anything about what waits."""
+        return {}
+
+    def resume(self, known: Mapping[str, Any]) -> None:
+        """There is nothing to know."""

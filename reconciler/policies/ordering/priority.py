@@ -11,9 +11,10 @@ higher band. The lines of the high band take part one by one, or what is urgent 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import merge
 from itertools import chain, islice
+from typing import Any
 
 from reconciler.policies.ordering.base import Live
 from reconciler.policies.ordering.fifo import Fifo
@@ -26,6 +27,7 @@ class Priority:
     lead_ms = 0
     expires = True
     recalls = True
+    remembers = False
 
     def __init__(self, live: Live, bands: Bands, aging: Aging | None) -> None:
         self._live = live
@@ -79,6 +81,13 @@ class Priority:
     def too_late(self, deadline_ms: int, slots: int, now_ms: int) -> bool:
         """How long the others take is not known here."""
         return False
+
+    def unsaved(self) -> dict[str, Any]:
+        """Nothing that has ended says anything about what waits."""
+        return {}
+
+    def resume(self, known: Mapping[str, Any]) -> None:
+        """There is nothing to know."""
 
     def _line_of(self, task_id: int) -> int:
         priority = self._live[task_id].priority
