@@ -3,6 +3,8 @@
     pool.json    one kind, as it is written in a manifest
     all.json     every kind in one, chosen by `kind`: editors take one schema a file
 
+Wherever a value stands in them, `${{ an expression }}` may stand: editors see manifests before the values are put in.
+
 `python -m reconciler.resources.schema` prints all of them as one JSON object; with a directory it writes them there.
 """
 
@@ -13,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reconciler.resources.kinds import DECLARED
+from reconciler.resources.kinds import DECLARED, WRITABLE
 from reconciler.resources.meta import API_VERSION, Metadata, Model, Object
 from reconciler.resources.units import format_duration, format_size
 
@@ -23,6 +25,8 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 def schemas() -> dict[str, str]:
     """The text of every schema by its file name."""
     kinds = {kind: of_kind(model) for kind, model in sorted(DECLARED.items())}
+    for kind in WRITABLE:  # a Configuration has no values
+        kinds[kind] = _with_expressions(kinds[kind])
     files = {f"{kind.lower()}.json": {"$schema": DRAFT, **schema} for kind, schema in kinds.items()}
     files["all.json"] = {"$schema": DRAFT, **_all(kinds)}
     return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in files.items()}
@@ -77,6 +81,50 @@ def _all(kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ],
         "definitions": definitions,
     }
+
+
+def _with_expressions(kind: dict[str, Any]) -> dict[str, Any]:
+    properties = kind["properties"]
+    metadata = properties["metadata"]
+    named = {name: _or_expression(field) for name, field in metadata["properties"].items()}
+    return {
+        **kind,
+        "properties": {**properties, "metadata": {**metadata, "properties": named}},
+        "definitions": {name: _or_expression(field) for name, field in kind["definitions"].items()},
+    }
+
+
+_EXPRESSION = r"\$\{\{"
+
+
+def _or_expression(node: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a value, or of text with an expression in it.
+
+    The type is widened where others would write anyOf: so an editor still names the one thing that is wrong.
+    """
+    new = dict(node)
+    for name in ("properties", "patternProperties"):
+        if name in node:
+            new[name] = {field: _or_expression(inner) for field, inner in node[name].items()}
+    for name in ("items", "additionalProperties"):
+        if isinstance(node.get(name), dict):
+            new[name] = _or_expression(node[name])
+    for name in ("anyOf", "allOf"):
+        if name in node:
+            new[name] = [_or_expression(inner) for inner in node[name]]
+    type_, pattern = node.get("type"), node.get("pattern")
+    if words := {name: new.pop(name) for name in ("const", "enum") if name in node}:
+        new["anyOf"] = [words, {"pattern": _EXPRESSION}]
+    elif isinstance(type_, str) and type_ not in ("string", "null"):
+        article = "an" if type_[0] in "aio" else "a"
+        new |= {"type": [type_, "string"], "pattern": _EXPRESSION}
+        new["patternErrorMessage"] = f"expected {article} {type_}, or ${{{{ an expression }}}}"
+    elif pattern is not None:
+        new["pattern"] = f"(?:{pattern})|{_EXPRESSION}"
+        new.pop("maxLength", None)  # of the value, which the pattern bounds
+        if "examples" in node:
+            new["patternErrorMessage"] = f"expected a value such as {', '.join(map(str, node['examples']))}"
+    return new
 
 
 def _draft_07(node: Any) -> Any:

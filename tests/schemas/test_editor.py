@@ -67,7 +67,7 @@ def test_what_is_shipped_has_nothing_to_say(server: Any, tmp_path: Path, file: P
         ("replicas: 2", "replicas: 100000", 6, "10000"),
         ("kind: Pool", "kind: Pol", 3, "Pool"),
         ("gracePeriod: 1m30s", "gracePeriod: 90", 10, "string"),
-        ("gracePeriod: 1m30s", "gracePeriod: soon", 10, "pattern"),
+        ("gracePeriod: 1m30s", "gracePeriod: soon", 10, "1h30m"),
         ("policy: OnFailure", "policy: Sometimes", 13, "OnFailure"),
         ("{name: web}", "{}", 4, "name"),
     ],
@@ -78,6 +78,28 @@ def test_a_mistake_is_marked_in_its_line(
     problems = server.problems(written(tmp_path, GOOD.replace(right, wrong)))
 
     assert any(at == line and word in message for at, message in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("right", "expression"),
+    [
+        ("{name: web}", '{name: "web-${{ region }}", labels: "${{ labels }}"}'),
+        ("replicas: 2", "replicas: ${{ web.replicas }}"),
+        ('[serve, "$(PORT)"]', "${{ command }}"),
+        ("[{name: http, base: 8000}]", '[{name: http, base: "${{ base }}"}]'),
+        ("gracePeriod: 1m30s", 'gracePeriod: "${{ web.grace }}s"'),
+        ("{maxSize: 10Mi}", "${{ logs }}"),
+        ("policy: OnFailure", "policy: ${{ web.policy }}"),
+    ],
+)
+def test_an_expression_stands_wherever_a_value_does(server: Any, tmp_path: Path, right: str, expression: str) -> None:
+    assert right in GOOD
+    assert server.problems(written(tmp_path, GOOD.replace(right, expression))) == []
+
+
+def test_what_only_looks_like_an_expression_is_marked(server: Any, tmp_path: Path) -> None:
+    (problem,) = server.problems(written(tmp_path, GOOD.replace("replicas: 2", "replicas: ${ web.replicas }")))
+    assert problem == (6, "expected an integer, or ${{ an expression }}")
 
 
 def test_fields_are_offered_and_described(server: Any, tmp_path: Path) -> None:
