@@ -13,7 +13,8 @@ import heapq
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 
 from reconciler.controllers.base import Overdue
 from reconciler.controllers.tasks import WEIGH_EVERY_MS
@@ -92,22 +93,26 @@ class TaskQueue:
         if self._order.remembers or known:
             self._tasks.remember(self.pool, forgotten | {_POLICY: said if self._order.remembers else None})
 
-    def load(self, record: TaskRecord) -> None:
-        """A task from an earlier life of the controller; claims are settled by what the launcher says."""
-        self.live[record.id] = record
-        if record.claim:
-            self._claimed += 1
-            self._ahead[record.id] = None
-        else:
-            self._waiting += 1
-            self._line_up(record)
+    def load(self, records: Iterable[TaskRecord]) -> None:
+        """Tasks from an earlier life of the controller; claims are settled by what the launcher says."""
+        for record in records:
+            self.live[record.id] = record
+            if record.claim:
+                self._claimed += 1
+                self._ahead[record.id] = None
+            elif record.due_ms or record.deadline_ms:
+                self._line_up(record)
+            else:
+                self._order.add(record.id)
+        self._waiting = len(self.live) - self._claimed
 
     def retry_by(self, latest_ms: int) -> None:
         """No further try waits beyond that moment: the clock has been set back since it was decided."""
-        for record in self.live.values():
-            if record.state is TaskState.RETRYING and record.due_ms > latest_ms:
+        for due_ms, task_id in list(self._delayed):
+            record = self.live.get(task_id)
+            if record is not None and record.state is TaskState.RETRYING and record.due_ms == due_ms > latest_ms:
                 record.due_ms = latest_ms
-                heapq.heappush(self._delayed, (latest_ms, record.id))
+                heapq.heappush(self._delayed, (latest_ms, task_id))
 
     def submit(self, records: Sequence[TaskRecord]) -> None:
         """New tasks."""
@@ -457,8 +462,8 @@ class Queues:
         self._tasks = tasks
         self._store_id = store_id
         self._by_pool: dict[str, TaskQueue] = {}
-        for record in tasks.live():
-            self.of(record.pool).load(record)
+        for pool, records in groupby(sorted(tasks.live(), key=attrgetter("pool")), attrgetter("pool")):
+            self.of(pool).load(records)
 
     def of(self, pool: str) -> TaskQueue:
         """The queue of a pool; an empty one for a pool without tasks."""

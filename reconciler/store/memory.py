@@ -266,6 +266,7 @@ class MemoryTasks:
         self._next_id = 1
         self._live: dict[int, TaskRecord] = {}
         self._states: dict[int, TaskState] = {}  # as counted; Pending ones, of which there are a million, left out
+        self._claimed: set[int] = set()  # what runs, and may still be counted as Pending, is among these
         self._keys: dict[tuple[str, str], int] = {}
         self._counts: dict[str, dict[TaskState, int]] = {}
         self._new: dict[int, TaskRecord] = {}
@@ -307,6 +308,10 @@ class MemoryTasks:
             if record.idempotency_key is not None:
                 self._keys[record.pool, record.idempotency_key] = number
         self._live[number] = record
+        if record.claim:
+            self._claimed.add(number)
+        else:
+            self._claimed.discard(number)
         if record.state is TaskState.PENDING:
             self._states.pop(number, None)
         else:
@@ -331,6 +336,7 @@ class MemoryTasks:
         for record in dropped:
             self._count(record.pool, self._states.pop(record.id, TaskState.PENDING), -1)
             del self._live[record.id]
+            self._claimed.discard(record.id)
             if record.idempotency_key is not None:
                 del self._keys[record.pool, record.idempotency_key]
         return dropped
@@ -349,7 +355,8 @@ class MemoryTasks:
         return found
 
     def live(self) -> Iterable[TaskRecord]:
-        return [self._live[number] for number in sorted(self._live) if not self._live[number].state.ended]
+        ended = {number for number, state in self._states.items() if state.ended}
+        return [self._live[number] for number in sorted(self._live) if number not in ended]
 
     def get(self, task_id: int) -> TaskRecord | None:
         return self._live.get(task_id) or self._ended.get(task_id)
@@ -436,6 +443,7 @@ class MemoryTasks:
     def _leave(self, record: TaskRecord) -> None:
         del self._live[record.id]
         self._states.pop(record.id, None)
+        self._claimed.discard(record.id)
         self._ended[record.id] = record
 
     def _count(self, pool: str, state: TaskState, by: int) -> None:

@@ -47,9 +47,8 @@ _SUCCEED = (
     f" exit_code = 0, reason = '{Reason.EXITED.value}', slot = ? WHERE id = ?"
 )
 """The end of a task that has gone well at once, as nearly all do: of its row only this is another than when it was claimed."""
-_PLAIN = [100, None, None, 0]
-"""Priority, tenant, key and deadline of most tasks."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM task"
+_SELECT_TRIED = f"SELECT {', '.join(_COLUMNS).replace('spec', 'NULL')} FROM task"
 _LIVE = "FROM task WHERE pool = ? AND state = ?"
 _FRESH = (
     "attempts = 0 AND claim = 0 AND due_ms = 0 AND started_ms = 0 AND finished_ms = 0 AND exit_code IS NULL"
@@ -57,13 +56,14 @@ _FRESH = (
     " AND tries IS NULL"
 )
 """Every column that changes is as TaskRecord has it from the start."""
-_SELECT_FRESH = (
-    "SELECT id, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest, on_unknown_fail, priority, tenant,"
-    f" key, deadline_ms {_LIVE} AND {_FRESH}"
+_SELECT_LIVE = (
+    f"SELECT {_FRESH}, id, submitted_ms, max_attempts, timeout_ms, idempotency_key, digest, on_unknown_fail, priority,"
+    f" tenant, key, deadline_ms {_LIVE} ORDER BY id"
 )
-_SELECT_TRIED = f"SELECT {', '.join(_COLUMNS).replace('spec', 'NULL')} {_LIVE} AND NOT ({_FRESH})"
 _STATES = {state.value: state for state in TaskState}
-_SPECS_A_READ = 500
+_IDS_A_READ = 500
+_GAPS = 20
+"""Up to so many numbers for each live task, looking them up one after another is cheaper than looking through all."""
 _QUERY = f"{_SELECT} WHERE pool = ? AND state = ? AND id > ? AND submitted_ms >= ? ORDER BY id LIMIT ?"
 _OLDEST = "SELECT id, state, attempts, finished_ms, idempotency_key FROM task WHERE pool = ? AND state = ? ORDER BY id LIMIT ?"
 _DROPPED = (
@@ -131,6 +131,7 @@ class SqliteTasks(MemoryTasks):
         collecting = gc.isenabled()
         gc.disable()  # nothing here is garbage, and looking for some would cost a third of the time
         try:
+            parts = 0
             for pool, word, number in self._store.read("SELECT pool, state, count(*) FROM task GROUP BY pool, state"):
                 state = _STATES.get(word)
                 if state is None:
@@ -138,36 +139,49 @@ class SqliteTasks(MemoryTasks):
                 self._count(pool, state, number)
                 if not state.ended:
                     self._load_live(pool, state)
+                    parts += 1
             for pool, word, number in self._store.read("SELECT pool, state, number FROM dropped"):
                 self._count(pool, _STATES[word], number)
                 self._dropped[pool] = self._dropped.get(pool, 0) + number
             for pool, name, text in self._store.read("SELECT pool, name, text FROM remembered"):
                 self._words.setdefault(pool, {})[name] = text
-            self._live = {number: self._live[number] for number in sorted(self._live)}
+            if parts > 1:
+                self._live = {number: self._live[number] for number in sorted(self._live)}
         finally:
             if collecting:
                 gc.enable()
 
     def _load_live(self, pool: str, state: TaskState) -> None:
-        records = [_record(row) for row in self._store.rows(_SELECT_TRIED, (pool, state.value))]
         # most of a long queue has never been tried: half of its columns need not be read, its pool's name is one string
         words: dict[str, str] = {}
-        for number, submitted_ms, max_attempts, timeout_ms, key, digest, on_unknown_fail, *more in self._store.rows(
-            _SELECT_FRESH, (pool, state.value)
-        ):
-            record = TaskRecord(number, pool, state, submitted_ms, max_attempts, None, timeout_ms, key, digest)
-            if on_unknown_fail:
-                record.on_unknown_fail = True
-            if more != _PLAIN:
-                record.priority, tenant, record.key, record.deadline_ms = more
-                record.tenant = tenant and words.setdefault(tenant, tenant)  # a million tasks, a few tenants
-            records.append(record)
-        for record in records:
-            self._live[record.id] = record
+        live, tried = self._live, []
+        for row in self._store.rows(_SELECT_LIVE, (pool, state.value)):
+            fresh, number, submitted_ms, most, timeout_ms, name, digest, fails, priority, tenant, key, deadline_ms = row
+            if not fresh:
+                tried.append(number)
+            live[number] = record = TaskRecord(
+                number, pool, state, submitted_ms, most, None, timeout_ms, name, digest, fails == 1, priority
+            )
+            if tenant is not None:
+                record.tenant = words.setdefault(tenant, tenant)  # a million tasks, a few tenants
+            if key is not None:
+                record.key = key
+            if deadline_ms:
+                record.deadline_ms = deadline_ms
+            if name is not None:
+                self._keys[pool, name] = number
             if state is not TaskState.PENDING:
-                self._states[record.id] = state
-            if record.idempotency_key is not None:
-                self._keys[pool, record.idempotency_key] = record.id
+                self._states[number] = state
+        for row in self._read_many(_SELECT_TRIED, tried):
+            live[row[0]] = record = _record(row)
+            if record.claim:
+                self._claimed.add(record.id)
+
+    def _read_many(self, sql: str, ids: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        """What `sql` finds of these, some of them at a time."""
+        for start in range(0, len(ids), _IDS_A_READ):
+            part = ids[start : start + _IDS_A_READ]
+            yield from self._store.read(f"{sql} WHERE id IN ({', '.join('?' * len(part))})", part)
 
     def write(self, db: sqlite3.Connection) -> None:
         """What is staged, within the caller's transaction."""
@@ -213,10 +227,7 @@ class SqliteTasks(MemoryTasks):
                 found[number] = record.spec
             else:
                 missing.append(number)
-        for start in range(0, len(missing), _SPECS_A_READ):
-            part = missing[start : start + _SPECS_A_READ]
-            sql = f"SELECT id, spec FROM task WHERE id IN ({', '.join('?' * len(part))})"
-            found.update((number, spec) for number, spec in self._store.read(sql, part))
+        found.update((number, spec) for number, spec in self._read_many("SELECT id, spec FROM task", missing))
         return found
 
     def by_key(self, pool: str, idempotency_key: str) -> TaskRecord | None:
@@ -245,9 +256,8 @@ class SqliteTasks(MemoryTasks):
         ]
         live = (
             record
-            for number, record in self._live.items()  # in the order of ids: they are given rising, and loaded so
-            if number > after_id
-            and number not in self._new  # nobody has been told of it
+            for record in self._live_after(after_id, wanted, pool)
+            if record.id not in self._new  # nobody has been told of it
             and record.submitted_ms >= since_ms
             and record.state in wanted
             and (pool is None or record.pool == pool)
@@ -255,6 +265,20 @@ class SqliteTasks(MemoryTasks):
         found = list(islice(heapq.merge(*parts, live, key=attrgetter("id")), limit))
         specs = self.specs([record.id for record in found if record.spec is None])
         return [replace(record, spec=record.spec or specs.get(record.id)) for record in found]
+
+    def _live_after(self, after_id: int, wanted: Sequence[TaskState], pool: str | None) -> Iterable[TaskRecord]:
+        """Those of higher numbers that may be meant, by number: a page of a million tasks looks at little more than it shows."""
+        live = self._live
+        pools = [pool] if pool is not None else self._counts
+        if not any(n for name in pools for state, n in self._counts.get(name, {}).items() if not state.ended):
+            return ()
+        if TaskState.PENDING not in wanted:
+            return (live[number] for number in sorted(self._claimed.union(self._states)) if number > after_id)
+        if not live or next(iter(live)) > after_id:
+            return live.values()  # by number: they are given rising, and loaded so
+        if self._next_id - after_id < _GAPS * len(live):
+            return filter(None, map(live.get, range(after_id + 1, self._next_id)))
+        return (record for number, record in live.items() if number > after_id)
 
     def committed(self) -> None:
         self._newest_written = max((self._newest_written, *self._new))
@@ -280,6 +304,7 @@ class SqliteTasks(MemoryTasks):
     def _leave(self, record: TaskRecord) -> None:
         del self._live[record.id]
         self._states.pop(record.id, None)
+        self._claimed.discard(record.id)
         if record.idempotency_key is not None:
             del self._keys[record.pool, record.idempotency_key]
 

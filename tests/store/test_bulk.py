@@ -91,6 +91,33 @@ def test_tasks_of_a_commit_that_failed_are_not_there_however_many(tmp_path, make
     assert [record.id for record in opened(tmp_path).tasks.live()] == [1]
 
 
+def test_pages_of_tasks_are_what_looking_through_all_gives(tmp_path, make, opened):
+    """Whatever is asked for, and wherever the page begins: the short ways to it leave nothing out."""
+    store = opened(tmp_path)
+    for number in range(120):
+        pool, state = ("batch", "other")[number % 4 == 1], TaskState.DELAYED if number % 7 == 2 else TaskState.PENDING
+        record = make.task(store, pool=pool, state=state)
+        if number % 9 == 3:
+            store.commit()
+            record.claim = 1
+            store.tasks.stage(record)
+            record.state = TaskState.RUNNING  # in memory only, as it is when the launcher has begun it
+        if number % 5 == 4:
+            store.commit()
+            record.state, record.claim = TaskState.SUCCEEDED, 0
+            store.tasks.stage(record)
+    store.commit()
+    make.task(store, pool="batch")  # not durable: nobody is told of it
+    everything = {r.id: store.tasks.get(r.id) for r in store.tasks.query(limit=1000)}
+    assert len(everything) == 120
+    for pool in (None, "batch", "other", "none"):
+        for state in (None, *TaskState):
+            for after in (0, 1, 57, 119, 120, 500):
+                found = [r.id for r in store.tasks.query(pool, state, limit=10, after_id=after)]
+                meant = [r for r in everything.values() if pool in (None, r.pool) and state in (None, r.state)]
+                assert found == [r.id for r in meant if r.id > after][:10], (pool, state, after)
+
+
 class AsGiven:
     """Equal to a record with the same values: records themselves are compared by identity."""
 
