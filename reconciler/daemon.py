@@ -131,6 +131,7 @@ class Controller:
         self._host.keep_temporary({worker.status.instance for worker in self.store.all(Worker)})
         tokens = TokenFile(state / "lock-tokens")
         self.loop = Loop(self.store, self._link, self._host, self.clock, self._turns.wake, tokens)
+        gc.freeze()  # waiting tasks, by the million: looking through them for rings would take a second
         self.sessions = self.loop.sessions
         self._configured = Configured(config, self.loop.budgets, self.store, self.clock)
         self._submissions = Submissions(self.store, self.loop, self.clock)
