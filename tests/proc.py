@@ -1,4 +1,4 @@
-"""What a test reads of another process, and one that it starts with a pid of its choice."""
+"""What a test reads of another process, one that it starts with a pid of its choice, and a port for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ctypes
 import errno
 import os
 import platform
+import random
 import signal
+import socket
 import struct
 import time
 from pathlib import Path
@@ -56,3 +58,16 @@ def sleeper_with_pid(pid: int, deadline_s: float = 30.0) -> int:
         # gone from /proc, and its number not yet given back
         assert ctypes.get_errno() == errno.EEXIST and time.monotonic() < end, os.strerror(ctypes.get_errno())
         time.sleep(0.001)
+
+
+def free_port() -> int:
+    """A TCP port that nobody has, and that the kernel gives to nobody who asks for any or connects to somewhere."""
+    while True:
+        with socket.socket() as probe:
+            port = random.SystemRandom().randrange(16_000, 32_000)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                assert error.errno == errno.EADDRINUSE
+            else:
+                return port

@@ -28,7 +28,7 @@ def handle(payload):
     if payload == "large": return "x" * 600_000
     if payload == "sleep":
         print("asleep", flush=True)
-        time.sleep(0.2)
+        while not os.path.exists(sys.argv[1]): time.sleep(0.01)
     return payload
 serve(handle)
 """
@@ -41,9 +41,10 @@ class Worker:
         ours, theirs = socket.socketpair()
         fd = theirs.fileno()
         with open(log, "wb") as stderr:
-            self.process = subprocess.Popen([sys.executable, "-c", code], stdin=fd, stdout=fd, stderr=stderr)
+            words = [sys.executable, "-c", code, str(log.with_name("wake"))]
+            self.process = subprocess.Popen(words, stdin=fd, stdout=fd, stderr=stderr)
         theirs.close()
-        ours.settimeout(30)
+        ours.settimeout(60)
         self.sock = ours
         self._lines = ours.makefile("rb")
         self._frames: list[Any] = []
@@ -87,7 +88,7 @@ def test_what_a_handler_prints_is_log_and_no_answer(worker: Worker, tmp_path: Pa
 
     assert worker.frame() == {"id": "1", "ok": True, "result": "quiet"}
     worker.sock.shutdown(socket.SHUT_WR)
-    assert worker.process.wait(30) == 0
+    assert worker.process.wait(60) == 0
     assert sorted((tmp_path / "log").read_text().split("\n")) == ["", "a stray word", "and another"]
 
 
@@ -108,20 +109,21 @@ def test_SIGTERM_lets_the_task_at_hand_be_finished_and_begins_no_other(worker: W
         assert time.monotonic() < end
 
     os.kill(worker.process.pid, signal.SIGTERM)
+    (tmp_path / "wake").touch()
 
     assert worker.frame() == {"id": "2", "ok": True, "result": "sleep"}
-    assert worker.frame() is None and worker.process.wait(30) == 0
+    assert worker.frame() is None and worker.process.wait(60) == 0
 
 
 def test_SIGTERM_ends_a_worker_that_waits(worker: Worker) -> None:
     os.kill(worker.process.pid, signal.SIGTERM)
 
-    assert worker.process.wait(30) == 0
+    assert worker.process.wait(60) == 0
 
 
 def test_only_the_standard_library_is_loaded(tmp_path: Path) -> None:
     code = "import sys, reconciler.worker; print([m for m in sys.modules if m.startswith('reconciler')])"
 
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert found.stdout == "['reconciler', 'reconciler.worker']\n"

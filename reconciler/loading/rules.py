@@ -106,7 +106,7 @@ _TEMPLATE = (
     ),
     Rule(
         "template-limit", Layer.TEMPLATE, "a template takes too much time or memory, or makes too much",
-        "A template is a program. It has 2 s of processor time, 5 s in all, 256 MiB, and makes at most 1 MiB.",
+        "A template is a program. It has 2 s of processor time, 30 s in all, 256 MiB, and makes at most 1 MiB.",
         "Make it smaller, or split it.",
         wrong="replicas: ${{ ('x' * 2 ** 28) | length }}",
         right="replicas: ${{ ('x' * 2) | length }}",

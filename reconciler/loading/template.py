@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from reconciler.errors import Unavailable
 from reconciler.loading import sandbox
 
-WALL_S = 5.0
+WALL_S = 30.0
 MAX_CHILDREN = 5
 """One after another, for one load: each does at least a second's work."""
 

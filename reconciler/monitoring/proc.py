@@ -2,7 +2,7 @@
 
     /proc/PID/stat       of every process: 22 us, a thousand of them 25 ms
     /proc/PID/fd         of members only: its size is the number of open files (since Linux 6.2; counted before)
-    /proc/PID/environ    of orphans only, once each: it may have to wait for a process that hangs, so not on the event loop
+    /proc/PID/environ    of orphans only, once each that has one: it may have to wait for a process that hangs, so not on the event loop
 
 Decides nothing. Whatever vanishes in between has been seen too late, and is left out.
 """
@@ -38,11 +38,15 @@ class Proc:
                 if one is not None:
                     stats[int(name)] = one
         mine, self._starts = identified(stats, roots, self._starts)
-        tokens = {}
+        tokens: dict[int, str] = {}
         seen = {}
         for pid in orphans(stats, mine):
+            if not stats[pid].virtual_bytes:
+                continue  # the kernel's own, or one that has ended
             who = pid, stats[pid].start
-            seen[who] = tokens[pid] = self._tokens[who] if who in self._tokens else _token(pid)
+            token = self._tokens[who] if who in self._tokens else _token(pid)
+            if token is not None:
+                seen[who] = tokens[pid] = token
         self._tokens = seen
         members = trees(stats, mine, tokens)
         open_files = {key: sum(map(self._open_files, pids)) for key, pids in members.items()}
@@ -76,12 +80,18 @@ def _without_its_first_thread(pid: str, one: Stat) -> Stat:
     return one
 
 
-def _token(pid: int) -> str:
-    """RECONCILER_INSTANCE of its environment; empty if there is none, or it is not for us to read."""
+def _token(pid: int) -> str | None:
+    """RECONCILER_INSTANCE of its environment; empty if there is none, or it is not for us to read.
+
+    None: there is no environment, as while it begins to be another program; the next look asks again.
+    """
     try:
-        environ = b"\0" + _read(f"/proc/{pid}/environ", _LONGEST_ENVIRONMENT_BYTES)
+        environ = _read(f"/proc/{pid}/environ", _LONGEST_ENVIRONMENT_BYTES)
     except PermissionError:
         return ""
+    if not environ:
+        return None
+    environ = b"\0" + environ
     return environ.partition(_TOKEN)[2].partition(b"\0")[0].decode("utf-8", "replace")
 
 

@@ -249,7 +249,7 @@ class Served:
         self._serving: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def _run(self) -> None:
         app = create_app(self.daemon, FixedClock())
@@ -262,7 +262,7 @@ class Served:
         if self._thread.is_alive():
             assert self._serving is not None
             self._loop.call_soon_threadsafe(self._serving.cancel)
-            self._thread.join(5)
+            self._thread.join(60)
         assert not self._thread.is_alive()
 
     def restart(self) -> None:
@@ -278,7 +278,7 @@ class Served:
         async def inner() -> T:
             return call()
 
-        return asyncio.run_coroutine_threadsafe(inner(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(inner(), self._loop).result(60)
 
     def client(self) -> Client:
         return Client(str(self.path))
@@ -289,7 +289,7 @@ class Served:
         while not self.within(holds):
             assert time.monotonic() < end_s, "in vain"
 
-    def raw(self, data: bytes, timeout_s: float = 10) -> bytes:
+    def raw(self, data: bytes, timeout_s: float = 60) -> bytes:
         """What comes back for these very bytes, up to the end of the connection or of one answer."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)

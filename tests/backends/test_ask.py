@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import shutil
 import socket
@@ -16,11 +17,12 @@ import pytest
 
 from reconciler.backends import ask
 from reconciler.backends.ask import Answer
+from tests.proc import free_port
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def asked(serve: Serve, timeout_s: float = 2.0, context: ssl.SSLContext | None = None, **more: Any) -> Answer:
+def asked(serve: Serve, timeout_s: float = 60.0, context: ssl.SSLContext | None = None, **more: Any) -> Answer:
     """What comes of asking this server."""
 
     async def run() -> Answer:
@@ -90,17 +92,18 @@ def test_the_connection_is_closed_from_this_side_first_so_that_the_server_can_bi
     async def patient(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        ended.append(await reader.read())
+        rest = await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.append(rest)
 
     async def run() -> None:
-        server = await asyncio.start_server(patient, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        assert (await ask.http("127.0.0.1", port, "/", 2.0)).ok
-        for _ in range(100):
-            if ended:
-                break
-            await asyncio.sleep(0.01)
+        port = free_port()
+        server = await asyncio.start_server(patient, "127.0.0.1", port)
+        assert (await ask.http("127.0.0.1", port, "/", 60.0)).ok
+        async with asyncio.timeout(60):
+            while not ended:
+                await asyncio.sleep(0.01)
         server.close()
         await server.wait_closed()
         again = socket.socket()
@@ -115,17 +118,18 @@ def test_connecting_is_refused_where_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        answer = asyncio.run(ask.tcp("127.0.0.1", port, 1.0))
+        answer = asyncio.run(ask.tcp("127.0.0.1", port, 60.0))
     assert answer == Answer(False, f"127.0.0.1:{port}: Connection refused")
 
 
 def test_an_error_of_this_side_says_nothing_of_the_worker() -> None:
     async def run() -> Answer:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        gc.collect()  # no file of an earlier test is closed in between
         with socket.socket() as lowest:
             resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + 1, hard))
             try:
-                return await ask.tcp("127.0.0.1", 1, 1.0)
+                return await ask.tcp("127.0.0.1", 1, 60.0)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -148,7 +152,7 @@ def test_over_tls_whoever_answers_is_believed(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(tmp_path))
     serve = says(b"HTTP/1.1 204 X\r\n\r\n")
-    answer = asked(serve, 20.0, context, tls=True)
+    answer = asked(serve, 60.0, context, tls=True)
     assert answer.ok and answer.text.startswith("GET https://127.0.0.1:") and answer.text.endswith("status 204")
     plain = asked(says(b"HTTP/1.1 204 X\r\n\r\n"), 0.5, tls=True)
     assert plain.ok is False
@@ -160,7 +164,7 @@ def test_who_speaks_no_tls_is_told_so() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    answer = asked(serve, 20.0, tls=True)
+    answer = asked(serve, 60.0, tls=True)
     assert answer.ok is False and ": no TLS: " in answer.text
 
 
@@ -172,6 +176,6 @@ def test_headers_are_sent_as_they_are_declared_and_ours_give_way() -> None:
         writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
-    assert asked(serve, 20.0, headers=[("host", "shop.example"), ("X-A", "1"), ("X-A", "2")]).ok
+    assert asked(serve, 60.0, headers=[("host", "shop.example"), ("X-A", "1"), ("X-A", "2")]).ok
     lines = heard[0].decode().split("\r\n")
     assert [line for line in lines if line[:2].lower() in ("ho", "x-")] == ["host: shop.example", "X-A: 1", "X-A: 2"]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_messages_larger_than_the_socket_takes_arrive_whole_and_in_order() -> No
         decoder = protocol.Decoder()
         theirs.setblocking(False)
         got: list[object] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(got) < 3:
                 got += decoder.feed(await asyncio.get_running_loop().sock_recv(theirs, 1 << 20))
         assert got == [["first"], big, ["last"]]
@@ -42,7 +43,7 @@ def test_fault_L5_the_end_of_the_launcher_or_nonsense_from_it_is_said_once(data:
         said: list[str] = []
         link = SocketLink(mine, lambda messages: None, said.append)
         theirs.sendall(data) if data else theirs.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not said:
                 await asyncio.sleep(0.005)
         link.send([["late"]])  # harmless
@@ -77,5 +78,10 @@ def test_only_files_and_sockets_are_removed_and_links_are_not_followed(tmp_path:
 
 
 def test_a_free_port_can_be_bound(tmp_path: Path) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", LocalHost(str(tmp_path)).free_port()))
+    def bound() -> bool:
+        with socket.socket() as server, suppress(OSError):
+            server.bind(("127.0.0.1", LocalHost(str(tmp_path)).free_port()))
+            return True
+        return False
+
+    assert any(bound() for _ in range(10)), "somebody on this machine was faster each time"

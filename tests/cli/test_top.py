@@ -112,7 +112,7 @@ def test_on_a_terminal_top_goes_on_until_it_is_left(web: Any, way: str) -> None:
         else:
             showing.send_signal(signal.SIGINT)
         read_until(main, b"\x1b[?1049l")
-        assert showing.wait(10) == 0
+        assert showing.wait(60) == 0
     os.close(main)
 
 
@@ -120,7 +120,7 @@ def read_until(fd: int, wanted: bytes) -> bytes:
     """What is shown, up to the wanted words and what came with them; ends with an error when the program has ended."""
     seen = b""
     while wanted not in seen:
-        readable, _, _ = select.select([fd], [], [], 10)
+        readable, _, _ = select.select([fd], [], [], 60)
         assert readable, f"{wanted!r} was not shown: {seen!r}"
         seen += os.read(fd, 4096)
     return seen

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 def git(directory: Path, *words: str) -> None:
     settings = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *settings, "-C", directory, *words], check=True, capture_output=True, timeout=60)
+    subprocess.run(["git", *settings, "-C", directory, *words], check=True, capture_output=True, timeout=300)
 
 
 def commit(repository: Path, file: str, old: str, new: str) -> None:
@@ -53,7 +53,7 @@ def checks(repository: Path) -> list[subprocess.CompletedProcess[str]]:
     environment = {**os.environ, "PATH": path}
     return [
         subprocess.run(
-            ["sh", "-c", command], cwd=repository, env=environment, capture_output=True, text=True, timeout=60
+            ["sh", "-c", command], cwd=repository, env=environment, capture_output=True, text=True, timeout=300
         )
         for command in commands
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.proc import free_port
 from tests.real.house import House, eventually, new_house
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "02-web"
@@ -23,10 +23,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "02-web"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory that the README makes, with gunicorn in it."""
     directory = tmp_path_factory.mktemp("web")
-    subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=600)
     install = [directory / "bin" / "pip", "install", "--quiet", "--retries", "0", "--timeout", "10", "gunicorn"]
     try:
-        done = subprocess.run(install, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(install, capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired:
         pytest.skip("needs gunicorn from a package index: none answers in time")
     if done.returncode:
@@ -34,13 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in EXAMPLE.glob("*.py"):
         shutil.copy(file, directory)
     return directory
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture
@@ -67,11 +60,11 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for client in self._clients:
-            client.join(30)
+            client.join(120)
 
     def _ask(self) -> None:
         while not self._over.wait(0.005):
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
             try:
                 connection.request("GET", "/")
                 self.answers[connection.getresponse().read().decode().partition(" from")[0]] += 1
@@ -81,21 +74,22 @@ class Load:
                 connection.close()
 
 
-def test_a_rolling_restart_under_load_refuses_no_connection(house: House, server: Path, port: int) -> None:
+def test_a_rolling_restart_under_load_refuses_no_connection(house: House, server: Path) -> None:
+    port = free_port()
     manifest = (EXAMPLE / "web.yaml").read_text()
     assert manifest.count("/opt/hello-web") == 3 and "127.0.0.1:8080" in manifest
     manifest = manifest.replace("/opt/hello-web", str(server)).replace(":8080", f":{port}")
     house.write("web.yaml", manifest)
     house.up()
-    before = house.ready("web", 2, 30.0)
+    before = house.ready("web", 2, 60.0)
 
     with Load(port) as load:
-        eventually(lambda: load.answers["version 1"] > 20, 30.0, "answers of the first version")
+        eventually(lambda: load.answers["version 1"] > 20, 60.0, "answers of the first version")
         house.write("web.yaml", manifest.replace('value: "1"', 'value: "2"'))
         eventually(lambda: not {*before.values()} & {*house.pids("web").values()}, 60.0, "both to be replaced")
-        house.ready("web", 2, 30.0)
+        house.ready("web", 2, 60.0)
         seen = load.answers["version 2"]
-        eventually(lambda: load.answers["version 2"] > seen + 20, 30.0, "answers of the second version")
+        eventually(lambda: load.answers["version 2"] > seen + 20, 60.0, "answers of the second version")
 
     assert load.failures == []
     assert load.answers.keys() == {"version 1", "version 2"}

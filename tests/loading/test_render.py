@@ -11,6 +11,7 @@ from reconciler.errors import Invalid
 from reconciler.loading.parse import SourceFile, parse
 from reconciler.loading.problem import render_concise, render_full
 from reconciler.loading.render import load, render
+from reconciler.loading.template import WALL_S
 from reconciler.loading.values import parse_set
 from reconciler.loading.variant import Tree, Variant
 
@@ -340,7 +341,7 @@ def test_fault_M22_no_expression_and_no_template_reaches_an_object(expression: s
         (
             "(9 ** (9 ** 9)) % 7",
             "it takes more than ",
-        ),  # 2 s of processor time, or 5 s where it is given less than that
+        ),  # 2 s of processor time, or 30 s where it is given less than that
         ("'a' * 2 ** 20 * 2", None),
     ],
 )
@@ -353,7 +354,7 @@ def test_fault_M23_a_bomb_ends_within_its_limits_and_is_named(bomb: str, why: st
     assert [problem.rule for problem in problems] == ["template-limit"]
     assert why is None or problems[0].message.startswith(why)
     assert (problems[0].file, problems[0].line) == ("m/w.yaml", 6)
-    assert time.monotonic() - started_s < 15
+    assert time.monotonic() - started_s < 2 * WALL_S
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_fault_M22_what_escapes_into_the_child_can_open_start_and_reach_nothing(
     try:
         left = place / "left-behind"
         words = [sys.executable, "-c", INSIDE, str(Path(sandbox.__file__)), str(left)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
         assert not left.exists()
     finally:
         shutil.rmtree(place)
@@ -61,11 +62,13 @@ def test_fault_M23_what_neither_ends_nor_uses_the_processor_is_ended_by_the_cloc
     sleeping = tmp_path / "sandbox.py"
     sleeping.write_text("import os, time\nos.write(1, b'[0]\\n')\ntime.sleep(600)\n")
     monkeypatch.setattr(sandbox, "__file__", str(sleeping))
-    monkeypatch.setattr(template, "WALL_S", 0.5)
+    for wall_s in (0.5, 2.0, 8.0, 32.0):  # on a busy machine it takes a while before it is at the first piece
+        monkeypatch.setattr(template, "WALL_S", wall_s)
+        with suppress(Unavailable):
+            first, second = evaluate([Work("expression", "1"), Work("expression", "2")], {})
+            break
 
-    first, second = evaluate([Work("expression", "1"), Work("expression", "2")], {})
-
-    assert first is not None and (first.rule, first.error) == ("template-limit", "it takes more than 0.5 s")
+    assert first is not None and (first.rule, first.error) == ("template-limit", f"it takes more than {wall_s:g} s")
     assert second is None
 
 

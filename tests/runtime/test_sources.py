@@ -52,7 +52,7 @@ class Place:
         return None if pool is None else pool.spec.replicas
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.02)
 

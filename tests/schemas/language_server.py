@@ -7,6 +7,7 @@ JSON-RPC in the framing of the Language Server Protocol; requests of the server 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -33,13 +34,19 @@ def install(directory: Path) -> str:
     if shutil.which("npm") is None or shutil.which("node") is None:
         return "npm and node are needed for a YAML language server"
     directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the tests run side by side
+        return "" if (directory / "installed").exists() else _install(directory)
+
+
+def _install(directory: Path) -> str:
     words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory)]
     try:
         done = subprocess.run(
-            [*words, f"yaml-language-server@{VERSION}"], capture_output=True, text=True, timeout=180, check=False
+            [*words, f"yaml-language-server@{VERSION}"], capture_output=True, text=True, timeout=600, check=False
         )
     except subprocess.TimeoutExpired:
-        return "npm did not install yaml-language-server within 180 s"
+        return "npm did not install yaml-language-server within 600 s"
     if done.returncode:
         return f"npm cannot install yaml-language-server: {done.stderr.strip().splitlines()[-1:]}"
     (directory / "installed").touch()
@@ -72,7 +79,7 @@ class LanguageServer:
         """Opens a file: lines, from 1, and messages of what the server has to say of it."""
         document = {"uri": file.as_uri(), "languageId": "yaml", "version": 1, "text": file.read_text()}
         self._send("textDocument/didOpen", {"textDocument": document})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while file.as_uri() not in self._said:
             self._take(deadline)
         return [(one["range"]["start"]["line"] + 1, one["message"]) for one in self._said[file.as_uri()]]
@@ -86,7 +93,7 @@ class LanguageServer:
         """Sends and waits for the answer."""
         self._count += 1
         self._send(method, params, id=self._count)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             message = self._take(deadline)
             if message.get("id") == self._count and "method" not in message:
