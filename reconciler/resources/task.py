@@ -83,7 +83,7 @@ class Submission(Model):
     """One task as it is submitted: a line of `submit --from`, an item of the HTTP list."""
 
     command: list[Argument] = Field(
-        default=[],
+        default_factory=list,  # a list given here would be copied for each task that has none
         min_length=1,
         max_length=4096,
         description="argv; no shell. A Warm pool takes none: it takes a payload.",

@@ -251,11 +251,13 @@ class Warm:
         specs = self._store.tasks.specs(missing) if missing else {}
         frames = []
         for record in records:
-            spec = _decode(record.spec or specs[record.id])
-            frame = {"id": str(record.id), "attempt": record.claim, "payload": spec.get("payload"), "key": record.key}
-            frame["deadline"] = format_moment(from_ms(record.deadline_ms)) if record.deadline_ms else None
-            frames.append(frame)
-        return _encode(frames if len(frames) > 1 else frames[0]) + "\n"
+            payload = _payload(record.spec or specs[record.id], record.pool)
+            key = "null" if record.key is None else _encode(record.key)
+            deadline = f'"{format_moment(from_ms(record.deadline_ms))}"' if record.deadline_ms else "null"
+            frames.append(
+                f'{{"id":"{record.id}","attempt":{record.claim},"payload":{payload},"key":{key},"deadline":{deadline}}}'
+            )
+        return (f"[{','.join(frames)}]" if len(frames) > 1 else frames[0]) + "\n"
 
     def _begin(self, line: WarmLine, now_ms: int) -> None:
         """The first of the line are what it works on."""
@@ -400,6 +402,16 @@ class Warm:
             for record in records.values():
                 self._failed(self._queues.of(pool), line, record, EndedTry(None, None, reason), now)
             self._planned(Key("Queue", pool))
+
+
+def _payload(spec: str, pool: str) -> str:
+    """The JSON of what the task is given: most specs are it and the name of the pool, which need not be read for that."""
+    if spec.startswith(_HEAD) and spec.endswith(tail := f',"pool":"{pool}"}}'):
+        return spec[len(_HEAD) : -len(tail)]
+    return _encode(_decode(spec).get("payload"))
+
+
+_HEAD = '{"payload":'
 
 
 def _result(result: Any) -> str | None:

@@ -44,7 +44,7 @@ _CLAIM = "UPDATE task SET claim = 1 WHERE id BETWEEN ? AND ?"
 _CLAIMED = tuple(1 if name == "claim" else value for name, value in zip(_COLUMNS[_SAID:], _UNTOUCHED, strict=True))
 _SUCCEED = (
     f"UPDATE task SET state = '{TaskState.SUCCEEDED.value}', attempts = 1, claim = 0, started_ms = ?, finished_ms = ?,"
-    f" exit_code = 0, reason = '{Reason.EXITED.value}', slot = ? WHERE id = ?"
+    f" exit_code = 0, reason = '{Reason.EXITED.value}', slot = ?, result = ? WHERE id = ?"
 )
 """The end of a task that has gone well at once, as nearly all do: of its row only this is another than when it was claimed."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM task"
@@ -70,11 +70,11 @@ _DROPPED = (
     "INSERT INTO dropped VALUES (?, ?, ?) ON CONFLICT (pool, state) DO UPDATE SET number = number + excluded.number"
 )
 _BY_KEY = f"{_SELECT} WHERE pool = ? AND idempotency_key = ?"
-_succeeded = attrgetter("started_ms", "finished_ms", "slot", "id")
+_succeeded = attrgetter("started_ms", "finished_ms", "slot", "result", "id")
 _well = attrgetter(
-    "state", "attempts", "claim", "exit_code", "reason", "result", "message", "signal", "tries", "due_ms", "cancelling"
+    "state", "attempts", "claim", "exit_code", "reason", "message", "signal", "tries", "due_ms", "cancelling"
 )
-_WELL = (TaskState.SUCCEEDED, 1, 0, 0, Reason.EXITED.value, None, "", None, None, 0, False)
+_WELL = (TaskState.SUCCEEDED, 1, 0, 0, Reason.EXITED.value, "", None, None, 0, False)
 
 
 def _said(record: TaskRecord) -> tuple[Any, ...]:
@@ -188,9 +188,11 @@ class SqliteTasks(MemoryTasks):
         if self._new:
             _insert(db, self._new.values())
         if self._moved:
-            plain = [record for record in self._moved.values() if _well(record) == _WELL]
-            if len(plain) < len(self._moved):
-                others = (record for record in self._moved.values() if _well(record) != _WELL)
+            plain: list[TaskRecord] = []
+            others: list[TaskRecord] = []
+            for record in self._moved.values():
+                (plain if _well(record) == _WELL else others).append(record)
+            if others:
                 db.executemany(_UPDATE, ((r.state._value_, *_became(r), r.id) for r in others))
             db.executemany(_SUCCEED, map(_succeeded, plain))
         if self._changed:

@@ -14,7 +14,7 @@ from reconciler.controllers import intake
 from reconciler.controllers.intake import admit, again, retry_key, take
 from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, Unavailable
 from reconciler.resources.meta import Intent, Metadata, Wish
-from reconciler.resources.pool import Pool, PoolSpec
+from reconciler.resources.pool import Pool, PoolSpec, Tasks
 from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
 from reconciler.store.base import TaskRecord
 
@@ -72,6 +72,22 @@ def test_a_plain_task_has_the_record_that_the_long_way_makes(word: str, tasks: d
         short = intake._plain_ones("batch", defaults, 1_000)(given)
         assert short is not None
         assert astuple(short) == astuple(intake._record("batch", defaults, given, 1_000))
+
+
+@pytest.mark.parametrize(
+    "payload", [0, False, "", "a\n\u2028", [], {"b": 1.5, "a": [None, "é"]}, {"pool": ',"pool":"batch"}'}]
+)
+@pytest.mark.parametrize("tasks", [{}, {"timeout": "5s", "retry": {"maxAttempts": 4}, "onUnknown": "Fail"}])
+def test_a_plain_payload_has_the_record_that_the_long_way_makes(payload: Any, tasks: dict[str, Any]) -> None:
+    defaults = Tasks.model_validate({"mode": "Warm", **tasks})
+    for fields in ({}, {"priority": 0}):
+        given = Submission.model_validate({"payload": payload, **fields})
+        short = intake._plain_ones("batch", defaults, 1_000)(given)
+        assert short is not None
+        assert astuple(short) == astuple(intake._record("batch", defaults, given, 1_000))
+    for more in ({"tenant": "ads"}, {"key": "k"}, {"deadline": "1m"}, {"command": ["true"]}, {"payload": None}):
+        other = Submission.model_validate({"payload": payload, **more})
+        assert intake._plain_ones("batch", defaults, 1_000)(other) is None
 
 
 def test_a_task_that_says_more_than_a_command_and_a_priority_goes_the_long_way() -> None:
