@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from reconciler.cli.ahead import ReadAhead
 from reconciler.cli.connection import connect, state_option
 from reconciler.cli.variant import variant_of, variant_options
 from reconciler.errors import ReconcilerError
@@ -92,9 +93,10 @@ def checked(paths: Sequence[str], wanted: Wanted, left: Collection[str] = ("refe
 
 def load_trees(trees: Sequence[Tree], variant: Variant) -> tuple[int, Sequence[Problem]]:
     """How many objects they hold, and all that is wrong with them."""
-    from reconciler.loading.render import load
+    with ReadAhead([file for tree in trees for file in tree.files]) as ahead:
+        from reconciler.loading.render import load
 
-    result = load(trees, variant)
+        result = load(trees, variant, read=ahead.read)
     return len(result.objects), result.problems
 
 

@@ -9,6 +9,7 @@ Says of a file exactly what `parse` says of it, in half the time; whatever is no
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -36,30 +37,44 @@ from reconciler.loading.parse import (
     resolve,
     span_of,
 )
+from reconciler.loading.problem import Span
 
 _NUMBER_ENDS = frozenset("0123456789.fFnN")
 """Of `1`, `1.`, `.inf` and `.NaN`; not of `30s`."""
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 
-_Root = tuple[Any, Any]
-"""The value of a document, and the event that it begins with."""
+Plain = list[tuple[Any, Sequence[int]]]
+"""The value of each document of a file, and the span that it begins with: nothing that JSON could not hold."""
 
 
 def read(file: SourceFile) -> Parsed:
     """What `parse` gives, with the places of all values still to be found: by `parse`, when the first is asked for."""
-    text, problem = decode(file)
-    roots = _roots(text) if problem is None else None
-    if roots is None:
-        return parse(file)
-    lines = split_lines(text)
-    again = _Again(file)
-    documents = []
-    for number, (value, event) in enumerate(roots):
-        span = span_of(event)
-        documents.append(
+    found = plain(file)
+    return parse(file) if found is None else documents(file, found)
+
+
+def documents(file: SourceFile, found: Plain) -> Parsed:
+    """What a file was found to hold, as its documents."""
+    lines, again = split_lines(decode(file)[0]), _Again(file)
+    spans = (Span(*span) for _, span in found)
+    return Parsed(
+        tuple(
             Document(file.path, value, span.line, lines, span, None, placed=partial(again.document, number))
-        )
-    return Parsed(tuple(documents), ())
+            for number, ((value, _), span) in enumerate(zip(found, spans, strict=True))
+        ),
+        (),
+    )
+
+
+def plain(file: SourceFile) -> Plain | None:
+    """Every document of a file; None as soon as anything is not plain."""
+    text, problem = decode(file)
+    if problem is not None:
+        return None
+    try:
+        return _plain(yaml.CSafeLoader(text).get_event)
+    except (yaml.YAMLError, ValueError):  # `parse` says what and where
+        return None
 
 
 class _Again:
@@ -76,16 +91,8 @@ class _Again:
         return self._documents[number]
 
 
-def _roots(text: str) -> list[_Root] | None:
-    """Every document; None as soon as anything is not plain."""
-    try:
-        return _plain(yaml.CSafeLoader(text).get_event)
-    except (yaml.YAMLError, ValueError):  # `parse` says what and where
-        return None
-
-
-def _plain(next_event: Any) -> list[_Root] | None:
-    roots: list[_Root] = []
+def _plain(next_event: Any) -> Plain | None:
+    roots: Plain = []
     above: list[tuple[Any, bool]] = []
     """The open maps and lists around the innermost one, each with whether it is a map."""
     node: Any = None
@@ -119,7 +126,7 @@ def _plain(next_event: Any) -> list[_Root] | None:
         else:  # of a document or the whole, beginning or end
             continue
         if node is None:
-            roots.append((new, event))
+            roots.append((new, tuple(span_of(event))))
         elif not is_map:
             node.append(new)
         elif key is not None:

@@ -17,16 +17,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.errors import Unavailable
-from reconciler.loading import overlay, values
+from reconciler.loading import overlay, quick, values
 from reconciler.loading.document import make_problem, move, split_lines
 from reconciler.loading.ignore import without_ignored
 from reconciler.loading.parse import Parsed, SourceFile, decode, parse
 from reconciler.loading.problem import START, Problem, Span, in_order
-from reconciler.loading.quick import read
 from reconciler.loading.validate import Cache, LoadResult, check
 from reconciler.loading.variant import OVERLAYS, Tree, Variant, below
 from reconciler.resources.meta import Key
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from reconciler.loading.template import Outcome
 
 TEMPLATES = (".yaml.j2", ".yml.j2")
+Reader = Callable[[SourceFile], Parsed]
+"""How a file without templates and expressions is read."""
 _VALUES = ("values.yaml", "values.yml")
 
 
@@ -63,9 +64,10 @@ def load(
     revision: str = "",
     known: Collection[Key] = (),
     cache: Cache | None = None,
+    read: Reader = quick.read,
 ) -> LoadResult:
     """All objects of these trees; the rest as `check` has it. Raises Invalid for a bad --set."""
-    return check_rendered(render(trees, variant, cache), source, revision, known, cache)
+    return check_rendered(render(trees, variant, cache, read), source, revision, known, cache)
 
 
 def check_rendered(
@@ -85,7 +87,7 @@ def check_rendered(
     return LoadResult(result.objects, in_order(without_ignored(files, (*rendered.problems, *others))))
 
 
-def render(trees: Iterable[Tree], variant: Variant, cache: Cache | None = None) -> Rendered:
+def render(trees: Iterable[Tree], variant: Variant, cache: Cache | None = None, read: Reader = quick.read) -> Rendered:
     """The documents that these trees become. Raises Invalid for a bad --set. `cache`: of the last load, if any."""
     files: list[tuple[SourceFile, Parsed]] = []
     overlays: list[SourceFile] = []
@@ -96,13 +98,13 @@ def render(trees: Iterable[Tree], variant: Variant, cache: Cache | None = None) 
         given, bad = values.read((*found.values, *variant.values), variant.sets)
         problems += (*found.problems, *bad)
         kept = {} if found.patches or cache is None else cache
-        read = _read((*found.base, *found.patches), None if bad else given, kept)
+        got = _read((*found.base, *found.patches), None if bad else given, kept, read)
         theirs = {file.path for file in found.patches}
-        base = [item for item in read.files if item[0].path not in theirs]
-        patches = [item for item in read.files if item[0].path in theirs]
-        problems += read.problems
+        base = [item for item in got.files if item[0].path not in theirs]
+        patches = [item for item in got.files if item[0].path in theirs]
+        problems += got.problems
         problems += (problem for _, parsed in patches for problem in parsed.problems)
-        if read.whole:
+        if got.whole:
             problems += overlay.merge(
                 [document for _, parsed in base for document in parsed.documents],
                 [document for _, parsed in patches for document in parsed.documents],
@@ -159,7 +161,7 @@ class _Read(NamedTuple):
     """False when something is missing that no problem names: what is built on it means nothing."""
 
 
-def _read(files: Sequence[SourceFile], given: dict[str, Any] | None, cache: Cache) -> _Read:
+def _read(files: Sequence[SourceFile], given: dict[str, Any] | None, cache: Cache, read: Reader) -> _Read:
     """Every file's documents; with no values given, only of those files that need none."""
     parsed: dict[str, Parsed] = {}
     texts: dict[str, str] = {}
