@@ -27,17 +27,26 @@ _COLUMNS = tuple(field.name for field in fields(TaskRecord) if field.name != "pi
 _SAID = _COLUMNS.index("attempts")
 """So many columns say what was submitted; those behind them, what became of it."""
 _MUTABLE = ("state", *_COLUMNS[_SAID:])
+_MAY_BE_NONE = {"idempotency_key", "digest", "tenant", "key", "exit_code", "signal", "reason", "result", "tries"}
+_VALUE = {name: "NULLIF(?, '')" if name in _MAY_BE_NONE else "?" for name in _COLUMNS}
+"""What is not there is handed over as an empty text, which none of these is: SQLite's module asks all but numbers and texts
+how they want to be adapted, which costs more than the rest of the row."""
 _INTO = f"INSERT INTO task ({', '.join(_COLUMNS)}) VALUES "
-_INSERT = f"{_INTO}({', '.join('?' * len(_COLUMNS))})"
-_UNTOUCHED = tuple(field.default for field in fields(TaskRecord) if field.name in _COLUMNS[_SAID:])
-"""Of a task to which nothing has happened yet."""
+_INSERT = f"{_INTO}({', '.join(_VALUE.values())})"
+_UNTOUCHED = tuple(
+    "" if field.default is None else field.default for field in fields(TaskRecord) if field.name in _COLUMNS[_SAID:]
+)
+"""`_became` of a task to which nothing has happened yet."""
+_NOTHING = ", ".join(
+    "NULL" if name in _MAY_BE_NONE else repr(value) for name, value in zip(_COLUMNS[_SAID:], _UNTOUCHED, strict=True)
+)
 _AT_ONCE = 64
 """Rows in one statement: binding and stepping each for itself costs twice as much. Within the 999 values of old SQLites."""
 _INSERT_UNTOUCHED = _INTO + ", ".join(
-    [f"({', '.join(['?'] * _SAID + ['NULL' if value is None else repr(value) for value in _UNTOUCHED])})"] * _AT_ONCE
+    [f"({', '.join(_VALUE[name] for name in _COLUMNS[:_SAID])}, {_NOTHING})"] * _AT_ONCE
 )
-_UPDATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE id = ?"
-_UPDATE_IN_STATE = f"UPDATE task SET {', '.join(f'{name} = ?' for name in _MUTABLE[1:])} WHERE id = ?"
+_UPDATE = f"UPDATE task SET {', '.join(f'{name} = {_VALUE[name]}' for name in _MUTABLE)} WHERE id = ?"
+_UPDATE_IN_STATE = f"UPDATE task SET {', '.join(f'{name} = {_VALUE[name]}' for name in _MUTABLE[1:])} WHERE id = ?"
 """Leaves the index alone."""
 _CLAIM = "UPDATE task SET claim = 1 WHERE id BETWEEN ? AND ?"
 """First claims of tasks that nothing else has happened to: nearly all claims are, and follow one another."""
@@ -78,20 +87,20 @@ _WELL = (TaskState.SUCCEEDED, 1, 0, 0, Reason.EXITED.value, "", None, None, 0, F
 
 
 def _said(record: TaskRecord) -> tuple[Any, ...]:
-    """What was submitted, in the order of the columns. Numbers for yes and no: SQLite's module would ask each what it is."""
+    """What was submitted, in the order of the columns; numbers for yes and no, and "" for None: see `_VALUE`."""
     return (
         record.id, record.pool, record.state._value_, record.submitted_ms, record.max_attempts, record.spec,
-        record.timeout_ms, record.idempotency_key, record.digest, 1 if record.on_unknown_fail else 0,
-        record.priority, record.tenant, record.key, record.deadline_ms,
+        record.timeout_ms, record.idempotency_key or "", record.digest or "", 1 if record.on_unknown_fail else 0,
+        record.priority, record.tenant or "", record.key or "", record.deadline_ms,
     )  # fmt: skip
 
 
 def _became(record: TaskRecord) -> tuple[Any, ...]:
     """The columns behind those."""
     return (
-        record.attempts, record.claim, record.due_ms, record.started_ms, record.finished_ms, record.exit_code,
-        record.signal, record.reason, record.message, record.slot, 1 if record.cancelling else 0,
-        record.result, record.tries,
+        record.attempts, record.claim, record.due_ms, record.started_ms, record.finished_ms,
+        "" if record.exit_code is None else record.exit_code, record.signal or "", record.reason or "",
+        record.message, record.slot, 1 if record.cancelling else 0, record.result or "", record.tries or "",
     )  # fmt: skip
 
 
