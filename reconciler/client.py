@@ -197,7 +197,7 @@ class Client:
     def submit_all(self, pool: str, tasks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         """Any number of tasks, a thousand a request, each request all or none; yields their names as they are durable.
 
-        An error says nothing against what has been yielded before it.
+        An error says nothing against what has been yielded before it; of its own request and later ones nothing is taken.
         """
         encode = json.JSONEncoder(separators=(",", ":")).encode
         for _, answer in self.submit_lines(pool, (encode(task).encode() for task in tasks), names=True):
@@ -206,23 +206,27 @@ class Client:
     def submit_lines(self, pool: str, lines: Iterable[bytes], names: bool = False) -> Iterator[tuple[int, bytes]]:
         """JSON lines as they stand, in requests of at most a thousand; yields how many each has added, and the answer.
 
-        With `names` that is a list of the tasks' names, which costs the daemon a tenth of the tasks themselves.
+        With `names` that is a list of the tasks' names, which costs the daemon a tenth of the tasks themselves. Lines are
+        taken one request ahead: while the daemon is at one, the next is made.
         """
-        query = {"answer": "names"} if names else {}
-        batch: list[bytes] = []
-        size_bytes = 0
-        for line in lines:
-            batch.append(line)
-            size_bytes += len(line)
-            if len(batch) >= _BATCH or size_bytes >= _BATCH_BYTES:
-                yield self._submit_batch(pool, batch, query)
-                batch, size_bytes = [], 0
-        if batch:
-            yield self._submit_batch(pool, batch, query)
-
-    def _submit_batch(self, pool: str, batch: Sequence[bytes], query: Mapping[str, str]) -> tuple[int, bytes]:
-        answer = self._request("POST", _path("pools", pool, "tasks"), query, b"[" + b",".join(batch) + b"]")
-        return len(batch), answer
+        target = _path("pools", pool, "tasks") + ("?answer=names" if names else "")
+        batches = _batches(lines)
+        batch = next(batches, None)
+        while batch is not None:
+            count, body = batch
+            wire = self._open()
+            try:
+                wire.send("POST", target, body, self._timeout_s)
+                batch, fault = _ahead(batches)
+                answer = b"".join(wire.answer())
+            except BaseException:
+                self.close()
+                raise
+            if wire.closing:
+                self.close()
+            yield count, answer
+            if fault is not None:
+                raise fault
 
     def cancel(self, task_id: str) -> dict[str, Any]:
         """Cancels what waits, ends what runs."""
@@ -532,6 +536,28 @@ def lock_holder(state_dir: str) -> int | None:
     finally:
         os.close(fd)
     return None
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lists of lines that a request can hold, and how many lines each has."""
+    batch: list[bytes] = []
+    size_bytes = 0
+    for line in lines:
+        batch.append(line)
+        size_bytes += len(line)
+        if len(batch) >= _BATCH or size_bytes >= _BATCH_BYTES:
+            yield len(batch), b"[" + b",".join(batch) + b"]"
+            batch, size_bytes = [], 0
+    if batch:
+        yield len(batch), b"[" + b",".join(batch) + b"]"
+
+
+def _ahead(batches: Iterator[tuple[int, bytes]]) -> tuple[tuple[int, bytes] | None, Exception | None]:
+    """The next of them, or why it could not be made: the answer to the one before is wanted all the same."""
+    try:
+        return next(batches, None), None
+    except Exception as fault:
+        return None, fault
 
 
 def _path(*steps: str) -> str:

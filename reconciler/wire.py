@@ -9,6 +9,7 @@ import errno
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from reconciler.errors import ReconcilerError, Unavailable, Unreachable
@@ -41,20 +42,35 @@ class Wire:
 
     def exchange(self, method: str, target: str, body: bytes, timeout_s: float | None) -> Iterator[bytes]:
         """Sends a request; yields the body of the answer. Raises what the daemon answered if that is an error."""
+        self.send(method, target, body, timeout_s)
+        yield from self.answer()
+
+    def send(self, method: str, target: str, body: bytes, timeout_s: float | None) -> None:
+        """Sends a request, whose `answer` is to be read next; `timeout_s` holds for both."""
         self._sock.settimeout(timeout_s)
         head = f"{method} {target} HTTP/1.1\r\nHost: reconciler\r\nContent-Length: {len(body)}\r\n\r\n"
-        try:
+        with self._told():
             try:
                 self._sock.sendall(head.encode() + body)
             except (BrokenPipeError, ConnectionResetError):
                 self.closing = True  # refused before all of it was sent: the answer says why
+
+    def answer(self) -> Iterator[bytes]:
+        """Yields the body of the answer. Raises what the daemon answered if that is an error."""
+        with self._told():
             status, headers = self._head()
             parts = self._parts(headers)
             if status >= 400:
                 raise error_of(status, _parsed(b"".join(parts)))
             yield from parts
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What fails of the connection, as one of our errors."""
+        try:
+            yield
         except TimeoutError:
-            raise Unreachable(f"the daemon has not answered within {timeout_s:.0f} s") from None
+            raise Unreachable(f"the daemon has not answered within {self._sock.gettimeout():.0f} s") from None
         except OSError as error:
             raise WentAway(f"the daemon went away: {error.strerror or error}") from None
 

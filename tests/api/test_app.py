@@ -143,6 +143,29 @@ def test_who_submits_by_the_thousand_is_answered_names(house: Any) -> None:
             client._request("POST", "/api/v1/pools/batch/tasks?answer=all", None, b"[]")
 
 
+def test_what_was_taken_in_is_told_before_what_went_wrong_with_the_rest(house: Any) -> None:
+    house.within(lambda: house.daemon.add_pool("batch", tasks=True, queue_limit=10_000))
+
+    def tasks(bad: Any) -> Iterator[dict[str, Any]]:
+        for number in range(2500):
+            yield {"command": ["true"]}
+            if number == 2100:
+                yield bad()
+
+    def broken() -> dict[str, Any]:
+        raise KeyError("broken")
+
+    with house.client() as client:
+        for bad, error in ((broken, KeyError), (lambda: {"command": []}, Invalid)):
+            told: list[str] = []
+            with pytest.raises(error):
+                for name in client.submit_all("batch", tasks(bad)):
+                    told.append(name)
+            assert len(told) == 2000
+            assert client.cancel_many("batch", None) == 2000
+        assert client.submit("batch", {"command": ["true"]})["metadata"]["name"] == "4001"
+
+
 def test_a_bad_task_in_a_list_refuses_the_whole_list_and_says_which(house: Any) -> None:
     house.within(lambda: house.daemon.add_pool("batch", tasks=True))
     with house.client() as client:
