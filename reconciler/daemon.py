@@ -48,7 +48,7 @@ from reconciler.resources.kinds import WRITABLE, build
 from reconciler.resources.meta import Key, Status
 from reconciler.resources.overrides import stands
 from reconciler.resources.pool import Destination, Pool
-from reconciler.resources.task import Submission
+from reconciler.resources.task import Plain, Submission
 from reconciler.resources.units import format_moment, from_ms
 from reconciler.resources.words import override_notes
 from reconciler.resources.worker import Worker
@@ -392,7 +392,7 @@ class Controller:
         """Returns soon after the next turn; with `tasks`, only after one in which one of them has changed its state."""
         await self._waiting.changed(tasks)
 
-    def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
+    def submit(self, pool: str, submissions: Sequence[Submission | Plain]) -> list[TaskRecord]:
         """Stages the tasks, all or none; the caller answers after `committed`."""
         return self._submissions.submit(pool, submissions)
 

@@ -14,7 +14,7 @@ from reconciler.monitoring.usage import Sample
 from reconciler.resources.lock import Holder, Waiter
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
-from reconciler.resources.task import Submission
+from reconciler.resources.task import Plain, Submission
 from reconciler.resources.worker import Worker
 from reconciler.store.base import Store, TaskRecord
 
@@ -127,7 +127,7 @@ class Daemon(Protocol):
         """
         ...
 
-    def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
+    def submit(self, pool: str, submissions: Sequence[Submission | Plain]) -> list[TaskRecord]:
         """Stages the tasks, all or none; the caller answers after `committed`.
 
         Raises NotFound (no pool), Refused (the pool takes no tasks), Conflict (idempotency), QueueFull, Unavailable.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,7 +21,7 @@ from reconciler.clock import Clock
 from reconciler.errors import Invalid, QueueFull
 from reconciler.resources.event import Cause, event
 from reconciler.resources.meta import Key, Model
-from reconciler.resources.task import Submission, TaskState
+from reconciler.resources.task import Plain, Submission, TaskState
 from reconciler.resources.words import many
 from reconciler.store.base import StoreFull
 
@@ -33,6 +35,7 @@ class _Selection(Model):
 
 _ONE = TypeAdapter(Submission)
 _MANY = TypeAdapter(list[Submission])
+_ALL_PLAIN = TypeAdapter(Annotated[list[Plain], FailFast()])
 
 
 class Submissions:
@@ -52,7 +55,7 @@ class Submissions:
         body = await read(request)
         many = body.lstrip()[:1] == b"["
         try:
-            submissions = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
+            submissions = _many(body) if many else [_ONE.validate_json(body)]
         except ValidationError as error:
             raise invalid(error, Submission) from None
         try:
@@ -113,6 +116,14 @@ class Submissions:
 
     def _say(self, request: Request, key: Key, reason: str, message: str) -> None:
         self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=actor_of(request))))
+
+
+def _many(body: bytes) -> Sequence[Submission | Plain]:
+    """A list of tasks. Raises ValidationError, which names all that is wrong."""
+    try:
+        return _ALL_PLAIN.validate_json(body)
+    except ValidationError:
+        return _MANY.validate_json(body)
 
 
 def _only_names(request: Request) -> bool:

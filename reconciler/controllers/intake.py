@@ -19,7 +19,8 @@ from reconciler.errors import Conflict, NotFound, QueueFull, Refused, Unavailabl
 from reconciler.resources.environment import MAX_ARGUMENT_BYTES
 from reconciler.resources.meta import Wish
 from reconciler.resources.pool import Mode, OnUnknown, Pool, Tasks
-from reconciler.resources.task import MAX_PAYLOAD_BYTES, RETRIED, Submission, TaskState
+from reconciler.resources.scheduling import DEFAULT_PRIORITY
+from reconciler.resources.task import MAX_PAYLOAD_BYTES, RETRIED, Plain, Submission, TaskState
 from reconciler.resources.units import format_moment, from_ms, to_ms
 from reconciler.store.base import TaskRecord
 
@@ -64,7 +65,7 @@ def admit(
 def take(
     pool: str,
     defaults: Tasks,
-    submissions: Sequence[Submission],
+    submissions: Sequence[Submission | Plain],
     by_key: Callable[[str, str], TaskRecord | None],
     next_id: Callable[[], int],
     now_ms: int,
@@ -78,8 +79,14 @@ def take(
     new: list[TaskRecord] = []
     keyed: dict[str, TaskRecord] = {}
     plain = _plain_ones(pool, defaults, now_ms)
-    for submission in submissions:
-        record = plain(submission) or _record(pool, defaults, submission, now_ms)
+    for asked in submissions:
+        record = plain(asked)
+        if record is not None:
+            new.append(record)
+            answers.append(record)
+            continue
+        submission = asked if isinstance(asked, Submission) else Submission.model_validate(asked)
+        record = _record(pool, defaults, submission, now_ms)
         key = record.idempotency_key
         if key is not None:
             twin = keyed.get(key) or by_key(pool, key)
@@ -136,7 +143,7 @@ def again(old: TaskRecord, next_id: Callable[[], int], now_ms: int) -> TaskRecor
     )
 
 
-def _plain_ones(pool: str, defaults: Tasks, now_ms: int) -> Callable[[Submission], TaskRecord | None]:
+def _plain_ones(pool: str, defaults: Tasks, now_ms: int) -> Callable[[Submission | Plain], TaskRecord | None]:
     """What makes the record of a task that is a command, or for a Warm pool a payload, and little else, in a third of the
     time: they come by the million.
 
@@ -148,22 +155,22 @@ def _plain_ones(pool: str, defaults: Tasks, now_ms: int) -> Callable[[Submission
     max_attempts, unknown_fails = defaults.retry.max_attempts, defaults.on_unknown is OnUnknown.FAIL
     pending = TaskState.PENDING
 
-    def record(submission: Submission) -> TaskRecord | None:
-        said = submission.model_fields_set
-        if warm:
-            if submission.payload is None or not said <= _PLAIN_WARM:
-                return None
-            spec = f'{{"payload":{_text(submission.payload)}{rest}'
-        elif said <= _PLAIN and submission.command:
-            spec = f'{{"command":[{",".join(map(encode_basestring, submission.command))}]{rest}'
+    def record(asked: Submission | Plain) -> TaskRecord | None:
+        if isinstance(asked, dict):
+            payload, command, priority = None, asked["command"], asked.get("priority", DEFAULT_PRIORITY)
+        elif asked.model_fields_set <= (_PLAIN_WARM if warm else _PLAIN):
+            payload, command, priority = asked.payload, asked.command, asked.priority
+        else:
+            return None
+        if warm and payload is not None:
+            spec = f'{{"payload":{_text(payload)}{rest}'
+        elif command and not warm:
+            spec = f'{{"command":[{",".join(map(encode_basestring, command))}]{rest}'
         else:
             return None
         if len(spec) > MAX_PAYLOAD_BYTES:
             return None
-        return TaskRecord(
-            *(0, pool, pending, now_ms, max_attempts, spec, timeout_ms, None, None, unknown_fails),
-            submission.priority,
-        )
+        return TaskRecord(0, pool, pending, now_ms, max_attempts, spec, timeout_ms, None, None, unknown_fails, priority)
 
     return record
 
@@ -253,7 +260,7 @@ def _moments(submission: Submission, now_ms: int) -> tuple[int, int]:
     return due_ms, deadline_ms
 
 
-_PLAIN = frozenset({"command", "priority"})
+_PLAIN = frozenset(Plain.__annotations__)
 _PLAIN_WARM = frozenset({"payload", "priority"})
 
 _SINCE_THEN = frozenset({"priority", "tenant", "key", "delay_s", "not_before", "deadline"})

@@ -16,7 +16,7 @@ from reconciler.resources.event import event
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool, Tasks
 from reconciler.resources.scheduling import Admission
-from reconciler.resources.task import Submission
+from reconciler.resources.task import Plain, Submission
 from reconciler.resources.units import to_ms
 from reconciler.runtime.loop import Loop
 from reconciler.store.base import Store, TaskRecord
@@ -30,7 +30,7 @@ class Submissions:
         self._loop = loop
         self._clock = clock
 
-    def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
+    def submit(self, pool: str, submissions: Sequence[Submission | Plain]) -> list[TaskRecord]:
         """The records of these submissions, some of which may have been there."""
         queue, found = self._loop.queues.of(pool), self._store.get(Pool, pool)
         defaults = self._admit(pool, found, len(submissions))

@@ -28,7 +28,7 @@ from reconciler.monitoring.sampler import Sampler
 from reconciler.monitoring.usage import Root
 from reconciler.resources.meta import Condition, Key, Metadata, Status
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus, Tasks, Template
-from reconciler.resources.task import Submission, TaskState
+from reconciler.resources.task import Plain, Submission, TaskState
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import State, Worker, WorkerSpec, WorkerStatus
 from reconciler.store.base import StoreFull, TaskRecord
@@ -91,7 +91,7 @@ class SmallDaemon:
             if not future.done():
                 future.set_result(None)
 
-    def submit(self, pool: str, submissions: Sequence[Submission]) -> list[TaskRecord]:
+    def submit(self, pool: str, submissions: Sequence[Submission | Plain]) -> list[TaskRecord]:
         found = self.store.get(Pool, pool)
         if found is None:
             raise NotFound(f"there is no pool {pool!r}")
@@ -100,7 +100,8 @@ class SmallDaemon:
         if len(list(self.store.tasks.live())) + len(submissions) > found.spec.tasks.queue_limit:
             raise QueueFull(f"the queue of pool/{pool} is full")
         records = []
-        for submission in submissions:
+        for asked in submissions:
+            submission = asked if isinstance(asked, Submission) else Submission.model_validate(asked)
             key = submission.idempotency_key
             old = self.store.tasks.by_key(pool, key) if key else None
             spec = json.dumps({"command": submission.command, "pool": pool}, separators=(",", ":"))

@@ -9,13 +9,14 @@ from itertools import count
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from reconciler.controllers import intake
 from reconciler.controllers.intake import admit, again, retry_key, take
 from reconciler.errors import Conflict, NotFound, QueueFull, ReconcilerError, Refused, Unavailable
 from reconciler.resources.meta import Intent, Metadata, Wish
 from reconciler.resources.pool import Pool, PoolSpec, Tasks
-from reconciler.resources.task import MAX_PAYLOAD_BYTES, Submission, TaskState
+from reconciler.resources.task import MAX_PAYLOAD_BYTES, Plain, Submission, TaskState
 from reconciler.store.base import TaskRecord
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -88,6 +89,55 @@ def test_a_plain_payload_has_the_record_that_the_long_way_makes(payload: Any, ta
     for more in ({"tenant": "ads"}, {"key": "k"}, {"deadline": "1m"}, {"command": ["true"]}, {"payload": None}):
         other = Submission.model_validate({"payload": payload, **more})
         assert intake._plain_ones("batch", defaults, 1_000)(other) is None
+
+
+ANY = TypeAdapter(Submission)
+PLAIN = TypeAdapter(Plain)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"command":["a"]}',
+        '{"command":["a","\\u00e9\\ud83d\\ude00","\\n"],"priority":0}',
+        '{"priority":255,"command":["b"],"command":["c"]}',
+        '{"command":[]}',
+        '{"command":["a\\u0000"]}',
+        '{"command":["\\ud800"]}',
+        '{"command":"a"}',
+        '{"command":[1]}',
+        '{"command":null}',
+        '{"command":["a"],"priority":256}',
+        '{"command":["a"],"priority":true}',
+        '{"command":["a"],"priority":1.0}',
+        '{"command":["a"],"priority":null}',
+        '{"command":["a"],"Priority":1}',
+        '{"command":["' + "x" * 200_000 + '"]}',
+        "[]",
+        "7",
+    ],
+)
+def test_a_plain_task_is_taken_or_refused_as_any_other_is(text: str) -> None:
+    defaults = admit("batch", batch({}), 1, 0, False, "", NOW)
+    plain = intake._plain_ones("batch", defaults, 1_000)
+    try:
+        expected = plain(ANY.validate_json(text))
+    except ValidationError:
+        with pytest.raises(ValidationError):
+            PLAIN.validate_json(text)
+    else:
+        found = plain(PLAIN.validate_json(text))
+        assert found is not None and expected is not None and astuple(found) == astuple(expected)
+
+
+def test_a_plain_task_too_long_or_for_a_warm_pool_is_refused_in_the_usual_words() -> None:
+    defaults = admit("batch", batch({}), 1, 0, False, "", NOW)
+    long = Plain(command=["x" * 100_000] * (MAX_PAYLOAD_BYTES // 100_000 + 1))
+    with pytest.raises(Refused, match="bytes, more than"):
+        take("batch", defaults, [long], lambda pool, key: None, lambda: 1, 1_000)
+    warm = admit("batch", batch({"mode": "Warm"}), 1, 0, False, "", NOW)
+    with pytest.raises(Refused, match="its workers take a payload, no command"):
+        take("batch", warm, [Plain(command=["a"])], lambda pool, key: None, lambda: 1, 1_000)
 
 
 def test_a_task_that_says_more_than_a_command_and_a_priority_goes_the_long_way() -> None:

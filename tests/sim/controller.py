@@ -13,7 +13,7 @@ from reconciler.controllers.base import Mode
 from reconciler.daemon import Controller as Daemon
 from reconciler.launcher.protocol import VERSION, Message
 from reconciler.resources.probe import Kind
-from reconciler.resources.task import Submission
+from reconciler.resources.task import Plain, Submission
 from reconciler.resources.worker import Worker
 from reconciler.runtime.loop import Loop
 from reconciler.runtime.probes import Prober
@@ -243,7 +243,7 @@ class Controller(Daemon):
         except Died as death:
             self.kill(str(death))
 
-    def submits(self, pool: str, submissions: Sequence[Submission], answer: Any) -> None:
+    def submits(self, pool: str, submissions: Sequence[Submission | Plain], answer: Any) -> None:
         """A client submits; `answer(records or None)` comes when they are durable, or refused, or never."""
         self.client_calls(lambda: self.submit(pool, submissions), answer)
 
