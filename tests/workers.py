@@ -81,17 +81,21 @@ def _instance() -> str:
     return os.environ.get("RECONCILER_INSTANCE", "none")
 
 
-def live(on_term: Callable[[], None] | None = None) -> NoReturn:
+def live() -> NoReturn:
     """Waits for signals until SIGTERM."""
+    leave_at_term()
+    while True:
+        signal.pause()
+
+
+def leave_at_term(after_s: float = 0.0) -> None:
+    """Before the ledger says that it runs: who reads that may stop it at once."""
 
     def term(signo: int, frame: object) -> None:
-        if on_term is not None:
-            on_term()
+        time.sleep(after_s)
         leave()
 
     signal.signal(signal.SIGTERM, term)
-    while True:
-        signal.pause()
 
 
 # --- workers ---
@@ -99,7 +103,7 @@ def live(on_term: Callable[[], None] | None = None) -> NoReturn:
 
 def ledger() -> None:
     """The well-behaved one."""
-    signal.signal(signal.SIGTERM, lambda signo, frame: leave())  # before the ledger says that it runs
+    leave_at_term()
     take_slot()
     live()
 
@@ -113,6 +117,7 @@ def exit_n(code: str = "1", after_s: str = "0") -> None:
 
 def crash_once(marker: str, code: str = "1") -> None:
     """Ends with `code` while the file `marker` exists; lives otherwise."""
+    leave_at_term()
     take_slot()
     if os.path.exists(marker):
         leave(int(code))
@@ -129,7 +134,7 @@ def ignore_term() -> None:
 
 def stop_self() -> None:
     """Stops itself like a debugger would; a SIGTERM waits until somebody sends SIGCONT."""
-    signal.signal(signal.SIGTERM, lambda signo, frame: leave())
+    leave_at_term()
     take_slot()
     os.kill(os.getpid(), signal.SIGSTOP)
     live()
@@ -137,9 +142,10 @@ def stop_self() -> None:
 
 def slow_exit(after_s: str = "0.5") -> None:
     """Takes its time after SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda signo, frame: None)
+    leave_at_term(float(after_s))
     take_slot()
-    live(lambda: time.sleep(float(after_s)))
+    while True:
+        signal.pause()
 
 
 def double_fork() -> None:
@@ -218,6 +224,7 @@ def say(text: str, code: str = "0") -> None:
 
 def close_stdio() -> None:
     """Closes 0, 1 and 2 and lives on."""
+    leave_at_term()
     take_slot()
     for fd in (0, 1, 2):
         os.close(fd)
@@ -277,6 +284,7 @@ def zombies(count: str = "5") -> None:
 
 def wipe_environ() -> None:
     """Overwrites its own environment block, as programs do that rewrite their title."""
+    leave_at_term()
     take_slot()
     with open("/proc/self/stat", "rb") as stat:
         fields = stat.read().rpartition(b")")[2].split()

@@ -35,7 +35,8 @@ ENDS = ("Succeeded", "Failed", "DeadLettered", "Cancelled", "Expired", "Unknown"
 def eventually(condition: Callable[[], Any], deadline_s: float = 30.0, what: str = "") -> Any:
     """The first true value of `condition`; fails when there is none by the deadline.
 
-    An AssertionError of the condition counts as not yet, and is shown when it stays.
+    An AssertionError of the condition counts as not yet, and so does an OSError: nobody answers, or what it looked at in
+    /proc or on disk has gone meanwhile. It is shown when it stays.
     """
     end = time.monotonic() + deadline_s
     while True:
@@ -43,7 +44,7 @@ def eventually(condition: Callable[[], Any], deadline_s: float = 30.0, what: str
             last: Any = condition()
             if last:
                 return last
-        except AssertionError as error:
+        except (AssertionError, OSError) as error:
             last = error
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s} s: {what or 'condition'}; last seen: {last!r}")
@@ -161,9 +162,9 @@ class House:
         controller = controller_of(self.launcher)
         pidfd = _pidfd(controller)
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
         if pidfd is not None:
-            assert _ended(pidfd, 10.0), "the controller did not end with its launcher"
+            assert _ended(pidfd, 30.0), "the controller did not end with its launcher"
 
     def ended(self, deadline_s: float = 30.0) -> int:
         """Waits for the end of `up`; returns its exit code."""
@@ -185,13 +186,13 @@ class House:
     def serving(self) -> bool:
         """Whether the API answers at this moment."""
         try:
-            return self.api("GET", "/readyz", timeout_s=5.0)[0] == 200
+            return self.api("GET", "/readyz")[0] == 200
         except OSError:
             return False
 
     # --- asking ---
 
-    def cli(self, *args: str, timeout_s: float = 30.0, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    def cli(self, *args: str, timeout_s: float = 90.0, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a client command against this house."""
         return subprocess.run(
             [*_RECONCILER, *args],
@@ -208,7 +209,7 @@ class House:
         env = {**_environment(), "RECONCILER_STATE": str(self.state)}
         return subprocess.Popen([*_RECONCILER, *args], env=env, cwd=self.path, stdout=subprocess.PIPE, text=True)
 
-    def api(self, method: str, path: str, body: Any = None, timeout_s: float = 10.0) -> tuple[int, Any]:
+    def api(self, method: str, path: str, body: Any = None, timeout_s: float = 30.0) -> tuple[int, Any]:
         """One HTTP request over the Unix socket: status and decoded body."""
         connection = _Connection(self.state / "run" / "api.sock", timeout_s)
         try:
@@ -237,13 +238,7 @@ class House:
     def get(self, kind: str, name: str | None = None, query: str = "") -> Any:
         """As `ask`, and waits while a controller restarts."""
 
-        def look() -> tuple[Any] | None:
-            try:
-                return (self.ask(kind, name, query),)
-            except OSError:
-                return None
-
-        return eventually(look, 15.0, f"an answer to get {kind} {name or ''}")[0]
+        return eventually(lambda: (self.ask(kind, name, query),), what=f"an answer to get {kind} {name or ''}")[0]
 
     def workers(self, pool: str | None = None) -> dict[str, dict[str, Any]]:
         """The status of every worker, by name."""
@@ -423,7 +418,11 @@ class House:
     def cgroup_leaves(self) -> list[str]:
         """The cgroups that the product has made for instances of this house."""
         self._see_cgroups()
-        return [entry.path for parent in self._parents() for entry in os.scandir(parent) if entry.is_dir()]
+        leaves = []
+        for parent in self._parents():
+            with contextlib.suppress(FileNotFoundError):  # it has just been removed
+                leaves += [entry.path for entry in os.scandir(parent) if entry.is_dir()]
+        return leaves
 
     def _parents(self) -> list[str]:
         parents = [f"{mount}{cgroup}" for cgroup in self._cgroups for mount in _CGROUP2]
@@ -460,7 +459,7 @@ class House:
         except AssertionError as error:
             problems.append(str(error))
         left = self.processes()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self.processes() and time.monotonic() < deadline:
             for pid in self.processes():
                 pidfd = _pidfd(pid)
@@ -469,11 +468,11 @@ class House:
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                     _ended(pidfd, 1.0)
         if self.process is not None:
-            self.process.wait(10)
+            self.process.wait(30)
         if left:
             problems.append(f"processes were left: {left}")
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not self.cgroup_leaves(), 2.0)
+            eventually(lambda: not self.cgroup_leaves())
         if leaves := self.cgroup_leaves():
             problems.append(f"cgroups were left: {leaves}")
         for parent in self._parents():
@@ -563,15 +562,26 @@ def _zombie(pid: int) -> bool:
 
 
 def _state(proc: str) -> str:
-    return Path(f"{proc}/stat").read_text().rpartition(")")[2].split()[0]
+    return _stat(proc)[0]
+
+
+def _stat(proc: str) -> list[str]:
+    """The fields of a process from its state on: they begin with the third one of proc(5). Raises OSError."""
+    return Path(f"{proc}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def children_of(pid: int) -> list[int]:
-    """Direct children of a process."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    """Direct children of a process, zombies included.
+
+    Not by /proc/PID/task/PID/children: the kernel leaves others out of it while one of them is being reaped.
+    """
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if int(_stat(f"/proc/{entry}")[1]) == pid:
+                    found.append(int(entry))
+    return found
 
 
 def controller_of(launcher: int) -> int | None:
@@ -597,6 +607,17 @@ def threads_state(pid: int) -> str:
     return _state(f"/proc/{pid}")
 
 
+def made_at_s(pid: int) -> float:
+    """When a process was made, in seconds since the machine was: what it says of itself comes later, the more there is to do."""
+    return int(_stat(f"/proc/{pid}")[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used: unlike a time of day it does not tell how busy the machine is."""
+    fields = _stat(f"/proc/{pid}")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -605,6 +626,16 @@ def resident_bytes(pid: int) -> int:
 def open_descriptors(pid: int) -> int:
     """How many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def files_below(path: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file and what stands in it; those that are removed or moved while this looks are left out."""
+    for directory, _, names in os.walk(path):
+        for name in names:
+            file = Path(directory, name)
+            with contextlib.suppress(FileNotFoundError):
+                if file.is_file():
+                    yield file, file.read_bytes()
 
 
 @contextlib.contextmanager
@@ -626,8 +657,8 @@ def orphans_are_reaped() -> Iterator[None]:
     def reap() -> None:
         while not done.wait(0.01):
             for pid in children_of(os.getpid()):
-                if pid not in _started and _zombie(pid):
-                    with contextlib.suppress(ChildProcessError):
+                with contextlib.suppress(OSError):
+                    if pid not in _started and _zombie(pid):
                         os.waitpid(pid, 0)
 
     with orphans_come_here():

@@ -31,6 +31,7 @@ def test_workers_that_follow_their_cpu_begin_with_the_least_and_are_shown_like_o
         "  template: {command: [sleep, '1000']}\n",
     )
     shared.ready(name, 1)
+    eventually(lambda: shared.pool(name)["readyReplicas"] == 1)
     shown = shared.cli("get", f"pool/{name}")
     assert shown.returncode == 0 and "1/1" in shown.stdout, shown.stderr
     assert shared.cli("rollout", "status", f"pool/{name}").returncode == 0

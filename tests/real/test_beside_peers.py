@@ -7,7 +7,7 @@ import os
 import signal
 
 from tests.proc import environ_of
-from tests.real.house import House, eventually, worker
+from tests.real.house import House, eventually, files_below, worker
 
 CANARY = "c4n4ry-0f-the-shell"
 
@@ -30,7 +30,7 @@ def test_a_harmless_value_of_one_pool_replaces_no_worker_where_supervisord_resta
 def test_a_slow_stop_of_one_pool_delays_no_restart_of_another_where_circus_waits(shared: House, name: str) -> None:
     slow, quick = f"{name}-slow", f"{name}-quick"
     try:
-        shared.apply(slow, worker("ignore-term"), grace="30s")
+        shared.apply(slow, worker("ignore-term"), grace="1h")
         shared.apply(quick, worker("ledger"))
         deaf, before = shared.living(slow, 1), shared.living(quick, 1)
         assert shared.cli("stop", f"pool/{slow}").returncode == 0
@@ -74,9 +74,9 @@ def test_the_environment_of_up_is_in_no_file_and_no_answer_where_pm2_saves_it(ho
     assert CANARY not in house.output()
 
     house.down()
-    written = [path for path in house.path.rglob("*") if path.is_file()]
+    written = dict(files_below(house.path))
     assert any(path.suffix == ".db" for path in written)
-    assert not [path for path in written if CANARY.encode() in path.read_bytes()]
+    assert not [path for path, content in written.items() if CANARY.encode() in content]
 
 
 def answers(house: House) -> dict[str, str]:

@@ -102,7 +102,7 @@ def test_descriptors_of_the_daemon_are_what_they_were_when_workers_have_come_and
 
     before = a_round()
     eventually(lambda: a_round() <= before, 30, "as many descriptors as after the first round")
-    assert not (house.path / "held").exists()
+    eventually(lambda: not (house.path / "held").exists())
 
 
 @pytest.mark.parametrize("confined", [False, True], ids=["plain", "sandbox"])

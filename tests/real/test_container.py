@@ -57,11 +57,11 @@ def test_whoever_started_it_is_told_when_it_serves_and_when_it_ends(house: House
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
         listener.settimeout(30)
-        house.manifest("web", ["sh", "-c", "env > $LEDGER/env; exec sleep 1000"])
+        house.manifest("web", ["sh", "-c", "env > $LEDGER/new; mv $LEDGER/new $LEDGER/env; exec sleep 1000"])
         house.up(env={"NOTIFY_SOCKET": str(path)})
         assert listener.recv(100) == b"READY=1"
-        eventually((house.path / "env").exists)
         house.ready("web", 1)
-        assert "NOTIFY_SOCKET" not in (house.path / "env").read_text()
+        written = eventually(lambda: "LEDGER=" in (env := (house.path / "env").read_text()) and env)
+        assert "NOTIFY_SOCKET" not in written
         house.down()
         assert listener.recv(100) == b"STOPPING=1"

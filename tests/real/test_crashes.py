@@ -65,7 +65,7 @@ def test_fault_C1_the_controller_killed_over_and_over_under_load(house: House, k
     with ThreadPoolExecutor(1) as threads:
         loading = threads.submit(load)
         for _ in range(kills):
-            served = eventually(lambda: house.serving() and house.controller(), 20, "a serving controller")
+            served = eventually(lambda: house.serving() and house.controller(), 30, "a serving controller")
             done.wait(rng.uniform(0, 0.05))
             assert house.kill_controller() == served
             eventually(lambda old=served: house.controller() != old)

@@ -51,7 +51,7 @@ def test_the_shipped_manifests_serve_run_commands_and_outlive_everything_but_dow
     assert house.up()[:2] == (2, 0)
     assert house.ready("hello", 2) == before
     assert house.cli("down").returncode == 0
-    assert house.ended(5) == 0 and house.processes() == {}
+    assert house.ended() == 0 and house.processes() == {}
 
 
 def _status(port: int) -> int:
@@ -59,7 +59,7 @@ def _status(port: int) -> int:
     try:
         connection.request("GET", "/")
         return connection.getresponse().status
-    except ConnectionRefusedError:
+    except OSError:  # it does not listen yet, or is too busy
         return 0
     finally:
         connection.close()
@@ -81,6 +81,7 @@ def test_killed_launcher_and_controller_then_up_again_adopts_every_worker_and_st
 
 
 def test_the_first_look_shows_a_ready_pool_in_tables_and_json(hello: House) -> None:
+    eventually(lambda: hello.pool("hello")["readyReplicas"] == 2)  # it is counted a moment after its workers are
     table = hello.cli("get", "pools")
     assert table.returncode == 0, table.stderr
     header, row = table.stdout.splitlines()
@@ -102,13 +103,13 @@ def test_the_first_look_shows_a_ready_pool_in_tables_and_json(hello: House) -> N
     assert status["controller"]["restarts"] == 0
     assert status["state"] and status["problems"] == []
 
-    assert hello.cli("wait", "pool/hello", "--for", "ready", "--timeout", "5s").returncode == 0
+    assert hello.cli("wait", "pool/hello", "--for", "ready", "--timeout", "30s").returncode == 0
     assert hello.cli("get", "pools", "nothere").returncode == 4
     assert hello.cli("describe", "pool/hello").returncode == 0
 
     down = hello.cli("down")
     assert down.returncode == 0, down.stderr
-    assert hello.ended(5) == 0
+    assert hello.ended() == 0
     assert hello.processes() == {}
 
 
@@ -139,7 +140,7 @@ def test_sigquit_and_keep_workers_leave_workers_running_for_the_next_up(hello: H
 def test_once_converges_prints_and_leaves_the_workers(house: House) -> None:
     house.manifest("web", worker("ledger"), replicas=2)
     house.start("--once")
-    assert house.ended(30) == 0, house.output()
+    assert house.ended() == 0, house.output()
     assert "adopted 0, started 2" in house.output()
     started = [line.pid for line in eventually(lambda: house.ledger("start"))]
     assert all(alive(pid) for pid in started)
@@ -153,7 +154,7 @@ def test_detached_it_is_up_when_the_command_returns(house: House) -> None:
     assert "ready: socket" in answer.stdout + answer.stderr
     house.living("web", 1)
     assert house.cli("down").returncode == 0
-    eventually(lambda: not house.processes(), 5)
+    eventually(lambda: not house.processes())
 
 
 def test_up_with_other_manifests_starts_what_they_declare_and_nothing_of_the_last_time(house: House) -> None:

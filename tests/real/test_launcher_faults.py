@@ -61,8 +61,7 @@ def test_fault_L3_a_launcher_that_is_stopped_is_said_to_be_and_goes_on_later(hou
         os.kill(pid, signal.SIGKILL)
         eventually(
             lambda: any("launcher" in str(problem).lower() for problem in _status(house)["problems"]),
-            15,
-            "the launcher's silence to be told",
+            what="the launcher's silence to be told",
         )
         assert house.controller() == controller
     finally:
@@ -81,7 +80,7 @@ def test_fault_L6_L7_a_launcher_that_dies_between_intent_and_record_starts_nobod
     house.manifest("web", worker("ledger"), replicas=3)
     for point in ("launcher.after-intent", "launcher.after-spawn"):
         house.start(env={"RECONCILER_CRASH_AT": f"{point}:1"})
-        assert house.ended(20) == 137, house.output()
+        assert house.ended() == 137, house.output()
         house.up()
         pids = house.living("web", 3)
         assert sorted(pids.values()) == sorted(_holders(house)), point
@@ -96,17 +95,17 @@ def _holders(house: House) -> list[int]:
 def test_fault_L7_an_intent_without_a_pid_is_found_though_its_environment_is_wiped(house: House) -> None:
     house.manifest("wiped", worker("wipe-environ"))
     house.start(env={"RECONCILER_CRASH_AT": "launcher.after-spawn:1"})
-    assert house.ended(20) == 137, house.output()
+    assert house.ended() == 137, house.output()
     (line,) = eventually(lambda: house.ledger("wiped"))
     house.start()
     house.wait_said("ready: socket")
-    status = eventually(lambda: (s := house.worker("wiped-0")).get("state") in ("Ready", "Unknown") and s, 15)
+    status = eventually(lambda: (s := house.worker("wiped-0")).get("state") in ("Ready", "Unknown") and s)
     if status["state"] == "Ready":
         assert status["pid"] == line.pid
     else:  # it can neither be found nor proven dead: nothing is started in its place, and that is said
         assert house.api("GET", "/api/v1/status")[1]["problems"]
         os.kill(line.pid, signal.SIGKILL)
-        house.living("wiped", 1, 20)
+        house.living("wiped", 1)
     house.assert_single()
 
 
@@ -156,9 +155,7 @@ def test_fault_P8_no_more_processes_allowed_backs_off_and_recovers(house: House,
         for pid in (cgroup / "cgroup.procs").read_text().split():
             with contextlib.suppress(OSError):
                 (pids / home.strip("/") / "cgroup.procs").write_text(pid)
-        with contextlib.suppress(OSError):
-            eventually(lambda: not (cgroup / "cgroup.procs").read_text(), 2)
-        cgroup.rmdir()
+        eventually(lambda: cgroup.rmdir() or True, what="the cgroup to be empty")
     assert all(alive(pid) for pid in workers.values())
 
 
@@ -167,8 +164,8 @@ def test_fault_P9_L12_a_launcher_without_descriptors_still_stops_and_reaps(house
     house.apply("web", worker("ledger"), replicas=2, restart=FAST)
     before = house.living("web", 2)
     limits = resource.prlimit(house.launcher, resource.RLIMIT_NOFILE)
-    taken = {int(fd) for fd in os.listdir(f"/proc/{house.launcher}/fd")}
-    first_free = next(fd for fd in range(limits[0]) if fd not in taken)
+    looks = [{int(fd) for fd in os.listdir(f"/proc/{house.launcher}/fd")} for _ in range(100)]
+    first_free = next(fd for fd in range(limits[0]) if fd not in set.intersection(*looks))  # some it has for a moment
     try:
         resource.prlimit(house.launcher, resource.RLIMIT_NOFILE, (first_free, limits[1]))
         house.apply("more", worker("ledger"), restart=FAST)
@@ -185,13 +182,13 @@ def test_fault_P9_L12_a_launcher_without_descriptors_still_stops_and_reaps(house
 
 
 def test_sigterm_with_a_dead_controller_still_stops_everything(house: House) -> None:
-    house.manifest("web", worker("ledger"), replicas=2)
+    house.manifest("web", worker("ledger"), replicas=2, grace="1m")
     house.manifest("deaf", worker("ignore-term"), grace="500ms")
     house.up()
     eventually(lambda: len(house.ledger("start")) == 3)
     os.kill(house.controller(), signal.SIGSTOP)  # it will not answer
     os.kill(house.controller(), signal.SIGKILL)
     house.signal(signal.SIGTERM)
-    assert house.ended(10) == 0
+    assert house.ended(60) == 0
     assert house.processes() == {}
     assert len(house.ledger("stop")) == 2

@@ -216,8 +216,8 @@ signal.pause()
     shared.apply(name, ["python3", "-c", program], template={"ports": [{"name": "http"}]})
     worker = f"{name}-0"
     for round in range(3):
-        eventually(lambda: "bound" in shared.cli("logs", f"worker/{worker}").stdout, 15)
+        eventually(lambda: "bound" in shared.cli("logs", f"worker/{worker}").stdout)
         status = shared.worker(worker)
         assert status["restarts"] == round, "a start has failed to bind"
         os.kill(status["pid"], signal.SIGKILL)
-        eventually(lambda: shared.worker(worker)["restarts"] > round, 15)  # noqa: B023
+        eventually(lambda: shared.worker(worker)["restarts"] > round)  # noqa: B023

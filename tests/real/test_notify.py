@@ -43,21 +43,21 @@ def test_one_that_speaks_at_once_is_heard(shared: House, name: str, health: Path
 def test_fault_P31_one_that_never_speaks_is_stopped_when_its_time_is_over(
     shared: House, name: str, health: Path
 ) -> None:
-    probes = {"startup": {"notify": "Systemd", "period": "200ms", "failureThreshold": 3}}
+    probes = {"startup": {"notify": "Systemd", "period": "500ms", "failureThreshold": 4}}
     shared.apply(name, worker("notify", health), template={"probes": probes})
     end = eventually(lambda: shared.worker(f"{name}-0").get("lastExit"))
     assert end["reason"] == "ProbeFailed"
-    assert end["message"] == "startup probe failed: no READY=1 within 600ms"
+    assert end["message"] == "startup probe failed: no READY=1 within 2s"
     (health / f"{name}-0.go").touch()
     shared.ready(name, 1, 30)
 
 
 def test_a_silent_watchdog_restarts_the_worker(shared: House, name: str, health: Path) -> None:
     (health / f"{name}-0.go").touch()
-    probes = {"liveness": {"notify": "Systemd", "period": "500ms", "failureThreshold": 2}}
+    probes = {"liveness": {"notify": "Systemd", "period": "1s", "failureThreshold": 3}}
     shared.apply(name, worker("notify", health), template={"probes": probes})
     pid = shared.ready(name, 1)[f"{name}-0"]
-    time.sleep(2.5)
+    time.sleep(3.5)
     assert shared.pids(name) == {f"{name}-0": pid}, "it has spoken all the time"
     (health / f"{name}-0.go").unlink()
     eventually(lambda: not alive(pid), what="the end of the worker")

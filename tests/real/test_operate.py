@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
-from tests.real.house import House, alive, eventually, worker
+from tests.real.house import House, alive, eventually, made_at_s, worker
 
 COUNTS_SIGNALS = """
 import os, signal, sys, time
@@ -47,7 +48,7 @@ def test_a_stopped_pool_stays_stopped_over_a_restart_of_the_daemon_until_it_is_s
     done = house.cli("stop", "pool/web", "--override", "--reason", "the disk is swapped", "--wait")
     assert (done.returncode, done.stdout) == (0, "pool/web stopped\n"), done.stderr
     assert not any(alive(pid) for pid in pids.values())
-    assert "the disk is swapped" in house.condition("web", "Ready")["message"]
+    eventually(lambda: "the disk is swapped" in house.condition("web", "Ready")["message"])
     house.down()
     house.up()
     assert condition(house, "web", "Stopped") == "True"
@@ -58,7 +59,7 @@ def test_a_stopped_pool_stays_stopped_over_a_restart_of_the_daemon_until_it_is_s
 
     assert house.cli("start", "pool/web").returncode == 0
     house.living("web", 2)
-    assert house.pool("web")["updatedReplicas"] == 2, "what starts anew has the template of today"
+    eventually(lambda: house.pool("web")["updatedReplicas"] == 2, what="what starts anew to have the template of today")
     assert [line.what for line in house.ledger() if line.what != "stop"] == ["start"] * 4
     reasons = [event["reason"] for event in house.events("pool/web")]
     assert "StopRequested" in reasons and "StartRequested" in reasons
@@ -68,12 +69,12 @@ def test_a_stop_for_a_time_ends_by_itself(house: House) -> None:
     house.manifest("web", worker("ledger"))
     house.up()
     before = house.living("web", 1)
+    asked = time.time()
     assert house.cli("stop", "pool/web", "--override=2s").returncode == 0
     eventually(lambda: not alive(before["web-0"]))
     after = house.living("web", 1)
     assert after != before
-    starts = house.ledger("start")
-    assert starts[1].at - house.ledger("stop")[0].at > 0.5
+    assert house.ledger("start")[1].at - asked >= 2
 
 
 def test_a_start_by_hand_does_not_wait_for_the_backoff(shared: House, name: str) -> None:
@@ -168,5 +169,5 @@ def test_a_restart_by_hand_replaces_one_worker_after_another(shared: House, name
     assert not {*shared.living(name, 2).values()} & {*before.values()}
     status = shared.cli("rollout", "status", f"pool/{name}")
     assert (status.returncode, status.stdout) == (0, f"pool/{name}: 2 of 2 workers are as declared, 2 ready\n")
-    starts = [line for line in shared.ledger("start") if line.slot.startswith(f"{name}-")]
-    assert starts[3].at - starts[2].at > 0.8
+    first, second = sorted(map(made_at_s, shared.pids(name).values()))
+    assert second - first >= 0.99, "the first is to have been up for a second"

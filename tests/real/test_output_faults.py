@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from tests.real.house import House, eventually, worker
+from tests.real.house import House, cpu_s, eventually, worker
 
 MANY = 50 << 20
 
@@ -17,8 +15,8 @@ def test_fault_P23_P24_a_line_of_50_megabytes_blocks_nobody_and_is_kept_small(sh
     shared.apply(name, worker("no-newline", MANY), template={"logs": {"maxSize": "1Mi", "maxFiles": 2}})
     flooded(shared, name)
     instance = shared.worker(f"{name}-0")["instance"]
-    files = lambda: list((shared.state / "logs" / "w").glob(f"{instance}.log*"))  # noqa: E731
-    eventually(lambda: 0 < sum(file.stat().st_size for file in files()) <= MANY, what="rotation")
+    files = shared.state / "logs" / "w"
+    eventually(lambda: 0 < sum(file.stat().st_size for file in files.glob(f"{instance}.log*")) <= MANY, what="rotation")
     found = shared.cli("logs", f"worker/{name}-0", "--tail", "1")
     assert found.returncode == 0 and set(found.stdout) == {"y"}
 
@@ -26,8 +24,8 @@ def test_fault_P23_P24_a_line_of_50_megabytes_blocks_nobody_and_is_kept_small(sh
 def test_fault_P25_bytes_that_are_no_text_are_kept_as_they_are(shared: House, name: str) -> None:
     shared.apply(name, worker("garbage"))
     shared.living(name, 1)
-    status, body = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
-    assert status == 200 and "\x1b[2J" in body
+    _, body = eventually(lambda: (said := shared.api("GET", f"/api/v1/workers/{name}-0/logs"))[1] and said)
+    assert "\x1b[2J" in body
     path = shared.state / "logs" / "w" / f"{shared.worker(f'{name}-0')['instance']}.log"
     assert path.read_bytes() == b"\x1b[2J\x1b]0;owned\x07\xff\xfe\x00bad\n"
 
@@ -41,10 +39,10 @@ def test_fault_P26_closing_its_output_is_not_an_end(shared: House, name: str) ->
 
 def test_fault_P27_a_flood_does_not_keep_others_waiting(shared: House, name: str) -> None:
     shared.apply(name, worker("flood", MANY), template={"logs": {"maxSize": "1Mi", "maxFiles": 2}})
-    slowest_s = 0.0
+    slowest_s, controller = 0.0, shared.controller()
     while not any(line.slot == f"{name}-0" for line in shared.ledger("flooded")):
-        began_s = time.monotonic()
+        began_s = cpu_s(controller)
         assert shared.api("GET", "/api/v1/pools")[0] == 200
-        slowest_s = max(slowest_s, time.monotonic() - began_s)
-    assert slowest_s < 5, "the API did not answer while a worker wrote"
+        slowest_s = max(slowest_s, cpu_s(controller) - began_s)
+    assert slowest_s < 2, "the API had much to do before it answered"
     shared.ready(name, 1)

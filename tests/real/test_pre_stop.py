@@ -14,7 +14,7 @@ SERVE = ["sh", "-c", 'exec 2>/dev/null; trap "echo asked; exit 0" TERM; echo ser
 def drain(directory: Path, script: str) -> dict[str, object]:
     """A stop with a command that writes down what it does."""
     text = f"echo begins >>{directory}/drain; {script}; echo drained >>{directory}/drain; echo drained"
-    return {"stop": {"gracePeriod": "20s", "preStop": {"exec": {"command": ["sh", "-c", text]}}}}
+    return {"stop": {"gracePeriod": "2m", "preStop": {"exec": {"command": ["sh", "-c", text]}}}}
 
 
 def said(directory: Path) -> list[str]:
@@ -35,6 +35,7 @@ def test_it_runs_once_though_the_controller_dies_in_the_middle(house: House) -> 
     go = house.path / "go"
     house.apply("web", SERVE, template=drain(house.path, waits_for(go)))
     (pid,) = house.ready("web", 1).values()
+    eventually(lambda: house.cli("logs", "worker/web-0").stdout == "serves\n")
     assert house.cli("stop", "pool/web").returncode == 0
     eventually(lambda: said(house.path) == ["begins"])
     house.kill_controller()
@@ -45,7 +46,7 @@ def test_it_runs_once_though_the_controller_dies_in_the_middle(house: House) -> 
     assert said(house.path) == ["begins", "drained"]
     assert house.cli("logs", "worker/web-0").stdout.split() == ["serves", "drained", "asked"]
     assert "PreStopFailed" not in events(house, "web")
-    assert "preStop, SIGTERM, and SIGKILL after 20s" in house.cli("why", "worker/web-0").stdout
+    assert "preStop, SIGTERM, and SIGKILL after 2m" in house.cli("why", "worker/web-0").stdout
 
 
 def test_its_failure_is_an_event_and_no_hindrance(house: House) -> None:

@@ -18,6 +18,7 @@ from tests.proc import sleeper_with_pid
 from tests.real.house import (
     House,
     alive,
+    children_of,
     eventually,
     open_descriptors,
     processes_of,
@@ -92,13 +93,11 @@ def test_fault_P10_an_exit_faster_than_the_bookkeeping_is_seen(shared: House, na
 # --- stops ---
 
 
-def stopped(house: House, name: str, bound_s: float) -> list[int]:
-    """Deletes a pool and returns which of its processes are left; asserts the bound."""
+def stopped(house: House, name: str) -> list[int]:
+    """Deletes a pool and returns which of its processes are left."""
     mark = f"RECONCILER_POOL={name}\0"
     assert processes_of(mark)
-    began = time.monotonic()
     house.delete(name)
-    assert time.monotonic() - began < bound_s
     return [*processes_of(mark)]
 
 
@@ -107,16 +106,16 @@ def test_fault_P13_a_worker_that_ignores_sigterm_is_killed_after_its_grace(share
     shared.living(name, 1)
     eventually(lambda: shared.ledger("start", f"{name}-0"))
     began = time.time()
-    assert stopped(shared, name, 0.5 + 5) == []
+    assert stopped(shared, name) == []
     assert len(shared.ledger("term", f"{name}-0")) == 1
     assert time.time() - began >= 0.5
 
 
 def test_fault_P14_a_stopped_worker_hears_sigterm_and_ends_by_itself(shared: House, name: str) -> None:
-    shared.apply(name, worker("stop-self"), grace="10s")
+    shared.apply(name, worker("stop-self"), grace="1h")
     (pid,) = shared.living(name, 1).values()
     eventually(lambda: threads_state(pid) == "T")
-    assert stopped(shared, name, 5) == []
+    assert stopped(shared, name) == []
     assert shared.ledger("stop", f"{name}-0")
 
 
@@ -125,7 +124,7 @@ def test_fault_P17_what_escaped_by_a_double_fork_is_stopped_too(shared: House, n
     shared.living(name, 1)
     (daemon,) = eventually(lambda: shared.ledger("daemon", f"{name}-0"))
     assert alive(daemon.pid)
-    assert stopped(shared, name, 6) == []
+    assert stopped(shared, name) == []
     assert not alive(daemon.pid)
 
 
@@ -134,7 +133,7 @@ def test_a_tree_of_deaf_processes_is_stopped_whole(shared: House, name: str) -> 
     shared.living(name, 1)
     eventually(lambda: len(shared.ledger("leaf", f"{name}-0")) == 8)
     assert len(processes_of(f"RECONCILER_POOL={name}\0")) == 15
-    assert stopped(shared, name, 6) == []
+    assert stopped(shared, name) == []
 
 
 def test_a_worker_that_wiped_its_environment_is_stopped_whole(shared: House, name: str) -> None:
@@ -155,7 +154,7 @@ def test_fault_P18_children_of_an_ended_worker_go_before_the_next_start(shared: 
 
 def test_fault_P19_an_open_stdout_in_a_grandchild_delays_nothing(shared: House, name: str) -> None:
     shared.apply(name, worker("setsid-hold-pipe", 3), restart=NEVER)
-    status = eventually(lambda: (s := shared.worker(f"{name}-0")).get("state") == "Failed" and s, 3)
+    status = eventually(lambda: (s := shared.worker(f"{name}-0")).get("state") == "Failed" and s)
     assert status["lastExit"]["code"] == 3
 
 
@@ -163,21 +162,12 @@ def test_fault_P20_orphans_of_a_worker_do_not_become_zombies(shared: House, name
     shared.apply(name, worker("zombies", 3))
     (pid,) = shared.living(name, 1).values()
 
-    def adopted_zombies() -> list[str]:
-        return [
-            child
-            for child in Path(f"/proc/{shared.launcher}/task/{shared.launcher}/children").read_text().split()
-            if not alive(int(child))
-        ]
+    def adopted_zombies() -> list[int]:
+        return [child for child in children_of(shared.launcher) if not alive(child)]
 
-    eventually(lambda: len(_children_in_state(pid, "Z")) == 4)
-    time_left = eventually(lambda: not adopted_zombies(), 5)
-    assert time_left and alive(pid)
-
-
-def _children_in_state(pid: int, state: str) -> list[int]:
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in children if threads_state(child) == state]
+    eventually(lambda: [threads_state(child) for child in children_of(pid)] == ["Z"] * 4)
+    eventually(lambda: not adopted_zombies())
+    assert alive(pid)
 
 
 def test_fault_P21_a_process_whose_first_thread_ended_is_alive(shared: House, name: str) -> None:
@@ -213,7 +203,7 @@ def test_fault_P36_a_worker_may_delete_its_own_directory(shared: House, name: st
     (pid,) = shared.living(name, 1).values()
     eventually(lambda: os.readlink(f"/proc/{pid}/cwd").endswith("(deleted)"))
     assert os.readlink(f"/proc/{shared.launcher}/cwd") == "/"
-    assert stopped(shared, name, 6) == []
+    assert stopped(shared, name) == []
 
 
 @pytest.fixture(scope="module")
@@ -296,14 +286,14 @@ def test_a_flood_is_rotated_and_loses_no_line(shared: House, name: str) -> None:
         _, text = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
         return str(text).splitlines()[-1:] == ["600000"]
 
-    eventually(whole, 20)
+    eventually(whole)
     uid = shared.get("workers", f"{name}-0")["metadata"]["uid"]
 
     def rotated() -> list[Path]:
-        files = [path for path in (shared.state / "logs").rglob("*") if path.is_file() and uid in str(path)]
-        return files if len(files) > 1 else []
+        return [*(shared.state / "logs").glob(f"*/*{uid}*")]
 
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in eventually(rotated))
+    modes = eventually(lambda: len(paths := rotated()) > 1 and {stat.S_IMODE(path.stat().st_mode) for path in paths})
+    assert modes == {0o600}
 
     def complete() -> bool:  # an answer that is given in the midst of a rotation may lack what was just moved
         _, text = shared.api("GET", f"/api/v1/workers/{name}-0/logs")
@@ -328,7 +318,7 @@ def test_fault_P41_a_worker_that_kills_its_whole_group_kills_nobody_else(shared:
 
 def test_fault_P49_L11_hundreds_of_exits_at_once_are_all_seen(shared: House, name: str) -> None:
     shared.apply(name, ["/bin/sleep", "1000"], replicas=300, restart=FAST)
-    before = shared.ready(name, 300, 30)
+    before = shared.ready(name, 300, 60)
     os.kill(shared.launcher, signal.SIGSTOP)  # SIGCHLD after SIGCHLD is lost meanwhile
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
@@ -338,10 +328,10 @@ def test_fault_P49_L11_hundreds_of_exits_at_once_are_all_seen(shared: House, nam
         now = shared.workers(name)
         return len(now) == 300 and all(s["state"] == "Ready" and s["pid"] != before[w] for w, s in now.items())
 
-    eventually(all_new, 30)
+    eventually(all_new, 60)
     last = [status["lastExit"] for status in shared.workers(name).values()]
     assert all(exit_["signal"] == "SIGKILL" and exit_["reason"] == "KilledExternally" for exit_ in last)
-    shared.delete(name, 30)
+    shared.delete(name, 60)
     assert processes_of(f"RECONCILER_POOL={name}\0") == {}
 
 
@@ -353,14 +343,18 @@ def test_fault_L17_memory_and_descriptors_of_the_launcher_do_not_grow(shared: Ho
         for _ in range(count // 100):
             status, _ = shared.api("POST", f"/api/v1/pools/{name}/tasks", tasks)
             assert status == 201
-        eventually(lambda: shared.pool(name)["tasks"]["pending"] + shared.pool(name)["tasks"]["running"] == 0, 60)
+
+    def have_run(count: int) -> None:
+        eventually(lambda: shared.pool(name)["tasks"]["succeeded"] == count, 60)
 
     run(500)
+    have_run(500)
     before, descriptors = resident_bytes(shared.launcher), open_descriptors(shared.launcher)
     run(1500)
+    have_run(2000)
     assert resident_bytes(shared.launcher) - before < 1 << 20
     # spare logs are kept open for the next tasks, as many as were needed at once
-    eventually(lambda: open_descriptors(shared.launcher) <= descriptors + SPARES, 5)
+    eventually(lambda: open_descriptors(shared.launcher) <= descriptors + SPARES)
 
 
 def test_a_worker_runs_as_the_user_it_is_given(shared: House, name: str, root: None) -> None:

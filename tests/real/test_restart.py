@@ -48,10 +48,10 @@ def test_a_rule_by_signal_leaves_a_worker_that_a_person_stopped(house: House) ->
 
 
 def test_why_tells_the_same_chain_before_and_after_the_controller_died(house: House) -> None:
-    house.write("steady.yaml", STEADY.replace("initial: 200ms", "initial: 20s"))
+    house.write("steady.yaml", STEADY.replace("initial: 200ms, max: 30s", "initial: 1h, max: 1h"))
     house.manifest("web", worker("exit-n", 3), restart={"ref": "steady"})
     house.up()
-    eventually(lambda: house.worker("web-0").get("state") == "Backoff")
+    eventually(lambda: (found := house.worker("web-0"))["state"] == "Backoff" and found["starts"] == 2)
 
     def why() -> dict[str, object]:
         done = house.cli("why", "worker/web-0", "-o", "json")

@@ -30,7 +30,7 @@ def test_a_change_of_one_pool_touches_that_pool_only_and_a_cosmetic_one_touches_
     a, b = house.living("a", 2), house.living("b", 2)
 
     house.manifest("a", worker("ledger"), replicas=2, env={"NEW": "1"})
-    eventually(lambda: len(house.pids("a")) == 2 and not set(house.pids("a").values()) & set(a.values()), 20)
+    eventually(lambda: len(house.pids("a")) == 2 and not set(house.pids("a").values()) & set(a.values()))
     assert house.pids("b") == b
 
     now = house.living("a", 2)
@@ -45,12 +45,12 @@ def test_a_change_of_one_pool_touches_that_pool_only_and_a_cosmetic_one_touches_
 
 
 def test_plan_says_what_then_happens(house: House) -> None:
-    house.manifest("web", worker("ledger"), replicas=2)
+    house.manifest("web", worker("ledger"), replicas=2, grace="1m")
     house.up()
     before = house.living("web", 2)
     elsewhere = house.path / "elsewhere"
     elsewhere.mkdir()
-    changed = house.pool_manifest("web", worker("ledger"), replicas=2, env={"NEW": "1"})
+    changed = house.pool_manifest("web", worker("ledger"), replicas=2, grace="1m", env={"NEW": "1"})
     (elsewhere / "web.yaml").write_text(json.dumps(changed))
 
     planned = house.cli("plan", str(elsewhere), "-o", "json", "--exit-code")
@@ -62,7 +62,7 @@ def test_plan_says_what_then_happens(house: House) -> None:
     assert house.pids("web") == before
 
     os.rename(elsewhere / "web.yaml", house.manifests / "web.yaml")
-    eventually(lambda: not set(house.pids("web").values()) & set(before.values()), 20)
+    eventually(lambda: not set(house.pids("web").values()) & set(before.values()))
     order = [line.slot for line in house.ledger("stop")]
     assert order == change["workers"]
 
@@ -121,8 +121,8 @@ def test_fault_M36_a_manifest_deleted_while_its_process_starts_and_ends_leaves_n
         else:
             house.ready("comes", 2)
         path.unlink()
-        eventually(lambda: house.get("pools", "comes") is None, 20, "the pool to be gone")
-        eventually(lambda: not [c for c in house.children().values() if "ignore-term" in c], 10, "no orphan")
+        eventually(lambda: house.get("pools", "comes") is None, what="the pool to be gone")
+        eventually(lambda: not [c for c in house.children().values() if "ignore-term" in c], what="no orphan")
     assert len(house.pids("stays")) == 1
     house.assert_single()
 

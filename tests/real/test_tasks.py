@@ -58,7 +58,7 @@ def test_fault_T7_a_poison_task_is_retried_with_backoff_then_dead_lettered_while
     gaps = [later - earlier for earlier, later in pairwise(runs(shared, poison))]
     assert len(gaps) == 2
     for gap, wanted in zip(gaps, (0.1, 0.2), strict=True):
-        assert wanted - 0.02 <= gap < wanted + 5, gaps
+        assert wanted - 0.02 <= gap < wanted + 30, gaps
     chain = json.loads(shared.cli("why", f"task/{poison}", "-o", "json").stdout)["chain"]
     assert [step["action"] for step in chain] == ["Submit", *["Start", "Wait"] * 2, "Start", "DeadLettered"]
     assert {step["because"] for step in chain if step["action"] == "Wait"} == {"Exited, exit code 9"}
@@ -80,8 +80,8 @@ def test_a_task_past_its_timeout_is_ended_and_counted_as_a_failure(shared: House
     id_ = shared.submit(name, deaf, timeout="300ms", maxAttempts=1)
     status = shared.task_ended(id_)
     assert (status["state"], status["reason"]) == ("Failed", "TimedOut")
-    assert 0.3 <= time.monotonic() - began < 0.3 + 0.5 + 5
-    assert processes_of(f"RECONCILER_TASK={id_}\0") == {}
+    assert 0.3 <= time.monotonic() - began < 30
+    eventually(lambda: processes_of(f"RECONCILER_TASK={id_}\0") == {}, what="its tree to be gone")
 
 
 def test_fault_T13_cancel_ends_pending_and_running_tasks_once(shared: House, name: str) -> None:
@@ -91,11 +91,11 @@ def test_fault_T13_cancel_ends_pending_and_running_tasks_once(shared: House, nam
     eventually(lambda: shared.task(running)["state"] == "Running")
     assert shared.task(pending)["state"] == "Pending"
     assert shared.cli("cancel", f"task/{pending}").returncode == 0
-    assert shared.task(pending)["state"] == "Cancelled"
+    assert shared.task_ended(pending)["state"] == "Cancelled"
     assert shared.cli("cancel", f"task/{running}").returncode == 0
     assert shared.task_ended(running)["state"] == "Cancelled"
     assert runs(shared, pending) == []
-    assert processes_of(f"RECONCILER_TASK={running}\0") == {}
+    eventually(lambda: processes_of(f"RECONCILER_TASK={running}\0") == {})
     done = shared.submit(name, worker("task", 0))
     end = shared.task_ended(done)
     shared.cli("cancel", f"task/{done}")
@@ -162,7 +162,7 @@ def test_tasks_of_a_file_are_submitted_waited_for_and_listed(shared: House, name
     file.write_text("\n".join(lines) + "\n")
     answer = shared.cli("submit", "--pool", name, "--from", str(file))
     assert answer.returncode == 0 and "20" in answer.stdout, answer
-    assert shared.cli("wait", "--all", "--pool", name, "--for", "finished", "--timeout", "20s").returncode == 0
+    assert shared.cli("wait", "--all", "--pool", name, "--for", "finished", "--timeout", "60s").returncode == 0
     listed = json.loads(shared.cli("get", "tasks", "--pool", name, "--state", "Succeeded", "-o", "json").stdout)
     assert len(listed["items"]) == 20
     assert Counter(line.slot for line in shared.ledger("task-start"))
@@ -204,7 +204,7 @@ def test_run_streams_while_the_task_runs_and_gives_125_when_it_is_cancelled(shar
     assert client.stdout.readline() == b"first\n"
     (task,) = eventually(lambda: shared.get("tasks", query=f"?pool={name}&state=Running"))
     assert shared.cli("cancel", f"task/{task['metadata']['name']}").returncode == 0
-    assert client.wait(10) == 125
+    assert client.wait(60) == 125
     client.stdout.close()
 
 
@@ -213,12 +213,12 @@ def test_submit_prints_the_id_that_wait_and_logs_take(shared: House, name: str) 
     answer = shared.cli("submit", "--pool", name, "--max-attempts", "1", "--", *worker("say", "out", 4))
     assert answer.returncode == 0 and answer.stdout.startswith("task/"), answer
     task = answer.stdout.strip()
-    assert shared.cli("wait", task, "--for", "finished", "--timeout", "10s").returncode == 4
+    assert shared.cli("wait", task, "--for", "finished", "--timeout", "60s").returncode == 4
     assert shared.cli("logs", task).stdout == "out\n"
     quiet = shared.submit(name, ["/bin/true"])
     shared.task_ended(quiet)
     assert shared.cli("logs", f"task/{quiet}").stdout == ""
-    assert not [path for path in (shared.state / "logs").rglob("*") if path.is_file() and path.name == quiet]
+    eventually(lambda: not [*(shared.state / "logs" / "t").glob(f"*/{quiet}.*")], what="an empty log to be removed")
     assert shared.cli("submit", "--pool", "nothere", "--", "true").returncode == 4
     assert shared.cli("wait", "task/999999999", "--for", "finished", "--timeout", "1s").returncode == 4
 
@@ -251,7 +251,7 @@ def test_fault_T3_T4_a_submission_cut_off_by_a_crash_is_there_once_or_not_at_all
                 assert status == 201, answer
                 return str((answer[0] if isinstance(answer, list) else answer)["metadata"]["name"])
 
-            id_ = eventually(submit, 20)
+            id_ = eventually(submit)
             assert house.task_ended(id_)["state"] == "Succeeded"
             assert len(runs(house, id_)) == 1
             same = [t for t in house.get("tasks") if t["spec"].get("idempotencyKey") == key]

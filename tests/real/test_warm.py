@@ -59,7 +59,8 @@ def test_tasks_are_done_by_processes_that_were_there_before(shared: House, name:
 
     assert [status["result"]["n"] for status in found] == list(range(200))
     assert {status["state"] for status in found} == {"Succeeded"} and found[0]["result"]["key"] == "k"
-    assert set(shared.pids(name).values()) == pids and shared.pool(name)["readyReplicas"] == 2
+    assert set(shared.pids(name).values()) == pids
+    eventually(lambda: shared.pool(name)["readyReplicas"] == 2)
     eventually(lambda: shared.pool(name)["tasks"]["succeeded"] == 200, 30.0)
 
 
@@ -186,7 +187,7 @@ def test_a_dead_launcher_takes_the_channels_with_it_and_the_tasks_are_done_all_t
 
 def test_a_stop_of_the_daemon_lets_the_task_at_hand_be_finished(house: House) -> None:
     house.up()
-    warm(house, "scorer", replicas=1)
+    warm(house, "scorer", replicas=1, template={"stop": {"gracePeriod": "1m"}})
     (task,) = submit(house, "scorer", {"payload": {"do": "sleep", "s": 0.5}})
     eventually(lambda: house.get("tasks", task)["status"]["state"] == "Running", 30.0)
 
