@@ -34,11 +34,15 @@ class Connection:
         self._then = then
         self.socket.sendall(request)
 
+    def closed(self) -> bool:
+        """Whether the daemon has closed it, idle as it was."""
+        return bool(select.select([self.socket], [], [], 0)[0])
+
     def receive(self) -> bool:
         """Takes what has come; True when the answer was complete. Raises ConnectionError, RuntimeError (refused)."""
         data = self.socket.recv(1 << 18)
         if not data:
-            raise ConnectionError("the daemon closed a connection")
+            raise ConnectionError("the daemon closed a connection before it had answered")
         self._received += data
         head, found, body = self._received.partition(b"\r\n\r\n")
         if not found or len(body) < _length(head):
@@ -62,6 +66,7 @@ class Load:
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
         self._free: list[Connection] = []
+        self._opened = 0
         self.answers: list[tuple[int, float, bytes]] = []
         """(batch, when acknowledged, the tasks)"""
         self.seen: list[tuple[int, float]] = []
@@ -91,7 +96,7 @@ class Load:
             "acknowledged": [at - start - intended[number] for number, at, _ in self.answers],
             "seen": [at - start - intended[number] for number, at in self.seen],
             "late": late_s,
-            "connections": len(self._connections),
+            "connections": self._opened,
         }
 
     def _acknowledged(self, number: int) -> Callable[[bytes], None]:
@@ -105,8 +110,11 @@ class Load:
         return then
 
     def _ask(self, request: bytes, then: Callable[[bytes], None]) -> None:
+        while self._free and self._free[-1].closed():
+            self._forget(self._free[-1])
         if not self._free:
             connection = Connection(self._path)
+            self._opened += 1
             self._connections[connection.socket.fileno()] = connection
             self._poll.register(connection.socket, select.POLLIN)
             self._free.append(connection)
@@ -114,8 +122,19 @@ class Load:
 
     def _receive(self, timeout_s: float) -> None:
         for fd, _ in self._poll.poll(timeout_s * 1000):
-            if self._connections[fd].receive():
-                self._free.append(self._connections[fd])
+            connection = self._connections[fd]
+            if connection in self._free:
+                self._forget(connection)
+            elif connection.receive():
+                self._free.append(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """The daemon closes what has been idle for long: connections of a crowd that has passed."""
+        self._free.remove(connection)
+        fd = connection.socket.fileno()
+        self._poll.unregister(fd)
+        del self._connections[fd]
+        connection.socket.close()
 
 
 def _request(method: str, target: str, body: bytes = b"") -> bytes:
