@@ -36,6 +36,7 @@ MODULES = (
     "figure_f10_warm",
     "figure_f11_bulk",
     "figure_f12_million",
+    "figure_f13_plan",
     "figure_f14_validate",
     "figure_f15_cli",
     "figure_f16_comeback",

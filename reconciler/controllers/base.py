@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from reconciler.controllers.lines import Lines
+from reconciler.controllers.tally import Tally
 from reconciler.policies.budget import Grant
 from reconciler.resources.event import Event
 from reconciler.resources.lock import Lock
@@ -147,6 +148,10 @@ class World(Protocol):
 
     def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
         """What belongs to it; workers by ordinal."""
+        ...
+
+    def tally(self, pool: str) -> Tally:
+        """Its workers, counted by what they have in common."""
         ...
 
     def dependents(self, pool: str) -> Sequence[Pool]:

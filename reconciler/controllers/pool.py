@@ -12,7 +12,7 @@ Wakes:   on any change of either; when a worker becomes available, or a rollout 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler.controllers.base import (
@@ -30,6 +30,7 @@ from reconciler.controllers.base import (
 )
 from reconciler.controllers.revisions import revisions
 from reconciler.controllers.scaling import scaled
+from reconciler.controllers.tally import Tally
 from reconciler.controllers.worker import stopped_by
 from reconciler.policies import rollout
 from reconciler.resources.event import Event, event
@@ -55,24 +56,26 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     pool = world.get(Pool, key.name)
     if pool is None:
         return Plan()  # its workers see that it is gone, and go
-    workers = world.owned_by(key, Worker)
     if pool.metadata.deleted_at is not None:
-        return _leave(pool, workers, world, now)
+        return _leave(pool, world.owned_by(key, Worker), world, now)
     pool, actions, look_at = scaled(pool, world, now)
-    plan = _slots(pool, workers, world, now) if pool.spec.slots else _workers(pool, workers, world, now)
+    plan = _slots(pool, world, now) if pool.spec.slots else _workers(pool, world, now)
     return Plan((*actions, *plan.actions), _earliest(look_at, plan.requeue_at))
 
 
 # Workers.
 
 
-def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
-    target = revision_hash(pool)
-    counts = _task_counts(world.queue(pool.name).counts) if pool.spec.warm else None
+def _workers(pool: Pool, world: World, now: datetime) -> Plan:
+    target, tally = revision_hash(pool), world.tally(pool.name)
     if world.mode is not Mode.RUNNING:
-        status = _status(pool, workers, target, pool.status.rollout, False, now, counts)
-        return Plan(_said(pool, status, now))
+        return Plan(_said(pool, _status(pool, tally, world, target, pool.status.rollout, False, now), now))
+    if _stands(pool, tally, target, now):
+        settled = pool.status.template_hash == target or all(alike.serves(target) for alike in tally.alike)
+        status = _status(pool, tally, world, target, None, settled, now)
+        return Plan((*revisions(pool, tally, target, world, now), *_said(pool, status, now)))
 
+    workers = world.owned_by(pool.key, Worker)
     wanted: list[Worker] = []
     surplus: list[Worker] = []
     for worker in workers:
@@ -95,10 +98,10 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
         step.rollout is None and not newcomers and all(_serves(w, target) for w in wanted)
     )
 
-    status = _status(pool, workers, target, step.rollout, settled, now, counts)
+    status = _status(pool, tally, world, target, step.rollout, settled, now)
     return Plan(
         (
-            *revisions(pool, workers, target, world, now),
+            *revisions(pool, tally, target, world, now),
             *newcomers,
             *(Delete(w.key, f"scaled down to {pool.replicas}") for w in sorted(surplus, key=_ordinal, reverse=True)),
             *(_replacement(w, onto, template) for w in wanted if step.replace and w.name in step.replace),
@@ -108,6 +111,14 @@ def _workers(pool: Pool, workers: Sequence[Worker], world: World, now: datetime)
     )
 
 
+def _stands(pool: Pool, tally: Tally, target: str, now: datetime) -> bool:
+    """Whether every slot has its worker and all are to have the template of today, as nearly always: a thousand of them
+    are not looked at, one by one, for nothing."""
+    if pool.status.rollout is not None or pool.metadata.stopped(now) is not None or pool.spec.strategy.min_ready_s:
+        return False
+    return tally.fills(pool.replicas) and all(alike.wanted == target for alike in tally.alike)
+
+
 def _ordinal(worker: Worker) -> int:
     return worker.spec.ordinal
 
@@ -115,7 +126,7 @@ def _ordinal(worker: Worker) -> int:
 def _next_step(pool: Pool, wanted: Sequence[Worker], target: str, now: datetime) -> rollout.Step:
     before = pool.status.rollout
     if before is None and {worker.spec.template_hash for worker in wanted} <= {target}:
-        return rollout.Step()  # nearly always: a thousand workers are not described for nothing
+        return rollout.Step()
     missing = pool.replicas - len(wanted)
     asked = pool.metadata.rollout
     return rollout.next_step(
@@ -231,12 +242,12 @@ def _earliest(*moments: datetime | None) -> datetime | None:
 # Slots for tasks.
 
 
-def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -> Plan:
-    if workers:
+def _slots(pool: Pool, world: World, now: datetime) -> Plan:
+    target, tally = revision_hash(pool), world.tally(pool.name)
+    if workers := world.owned_by(pool.key, Worker):
         deletions = tuple(Delete(w.key, "the pool runs tasks now") for w in workers if w.metadata.deleted_at is None)
-        status = _status(pool, workers, "", None, False, now)
+        status = _status(pool, tally, world, "", None, False, now)
         return Plan((*deletions, *_said(pool, status, now)))
-    target = revision_hash(pool)
     stop, standing = pool.metadata.stopped(now), pool.metadata.standing(now)
     paused = standing is not None and standing.wish is Wish.PAUSED
     # what waits in the launcher must not begin now
@@ -271,7 +282,7 @@ def _slots(pool: Pool, workers: Sequence[Worker], world: World, now: datetime) -
         tasks=_task_counts(world.queue(pool.name).counts),
     )
     return Plan(
-        (*revisions(pool, (), target, world, now), Lane(pool.name, open_, target), *_said(pool, status, now)),
+        (*revisions(pool, tally, target, world, now), Lane(pool.name, open_, target), *_said(pool, status, now)),
         standing.until if standing is not None else None,
     )
 
@@ -345,20 +356,15 @@ class _Count:
     """Workers that lack nothing but a lock that another has."""
     waits: str = ""
     """What a worker waits for before it is started."""
-    ill: list[tuple[Worker, str]] = field(default_factory=list)
-    """Workers in trouble, and what it is called."""
+    ill: int = 0
+    first_ill: Worker | None = None
+    """Workers in trouble, and the first of them."""
 
 
 def _status(
-    pool: Pool,
-    workers: Sequence[Worker],
-    target: str,
-    rolling: Rollout | None,
-    settled: bool,
-    now: datetime,
-    counts: TaskCounts | None = None,
+    pool: Pool, tally: Tally, world: World, target: str, rolling: Rollout | None, settled: bool, now: datetime
 ) -> PoolStatus:
-    count = _counts(pool, workers, target, now)
+    count = _counts(pool, tally, world, target, now)
     conditions = pool.status.conditions
     stop = pool.metadata.stopped(now)
     for type_, (status, reason, message) in (
@@ -386,7 +392,7 @@ def _status(
         template_hash=target if settled else pool.status.template_hash,
         rollout=rolling,
         conditions=conditions,
-        tasks=counts,
+        tasks=_task_counts(world.queue(pool.name).counts) if pool.spec.warm else None,
     )
 
 
@@ -401,34 +407,42 @@ def _stopped(conditions: tuple[Condition, ...], stop: Intent | None, left: int, 
     return set_condition(conditions, "Stopped", _truth(left == 0), "ByOperator", stopped_by(stop), now)
 
 
-def _counts(pool: Pool, workers: Sequence[Worker], target: str, now: datetime) -> _Count:
-    count = _Count()
-    min_ready = timedelta(seconds=pool.spec.strategy.min_ready_s)
-    for worker in workers:
-        status = worker.status
-        count.restarts += status.restarts
-        count.running += status.process is not Process.NONE
-        reason = _TROUBLES.get(status.state)
-        if reason is not None:
-            count.ill.append((worker, reason))
-        if worker.metadata.deleted_at is not None:
-            count.leaving += 1
+def _counts(pool: Pool, tally: Tally, world: World, target: str, now: datetime) -> _Count:
+    count = _Count(restarts=tally.restarts, ill=len(tally.troubled))
+    if tally.troubled:
+        count.first_ill = world.get(Worker, tally.troubled[0][1])
+    waits = False
+    for alike, number in tally.alike.items():
+        count.running += number * alike.alive
+        if alike.leaving:
+            count.leaving += number
             continue
-        count.total += 1
-        count.updated += worker.spec.template_hash == status.template_hash == target
-        if status.stands_by:
-            count.standing_by += 1
-            count.updated += status.template_hash != worker.spec.template_hash == target
-        if status.ready:
-            count.ready += 1
-            count.available += not min_ready or ((since := status.ready_since) is not None and since + min_ready <= now)
-        elif status.state is State.PENDING and status.message and (pool.spec.depends_on or pool.spec.locks):
-            count.waits = status.message
-        elif status.state is State.COMPLETED:
-            count.completed += 1
-        elif status.state is State.FAILED:
-            count.failed += 1
+        count.total += number
+        count.updated += number * (alike.wanted == alike.running == target)
+        if alike.stands_by:
+            count.standing_by += number
+            count.updated += number * (alike.running != alike.wanted == target)
+        if alike.ready:
+            count.ready += number
+        elif alike.waits:
+            waits = True
+        elif alike.state is State.COMPLETED:
+            count.completed += number
+        elif alike.state is State.FAILED:
+            count.failed += number
+    count.available = count.ready
+    min_ready = timedelta(seconds=pool.spec.strategy.min_ready_s)
+    if count.ready and min_ready:
+        since = [worker.status.ready_since for worker in _staying(pool, world) if worker.status.ready]
+        count.available = sum(at is not None and at + min_ready <= now for at in since)
+    if waits and (pool.spec.depends_on or pool.spec.locks):
+        messages = [w.status.message for w in _staying(pool, world) if w.status.state is State.PENDING]
+        count.waits = next((message for message in reversed(messages) if message), "")
     return count
+
+
+def _staying(pool: Pool, world: World) -> list[Worker]:
+    return [worker for worker in world.owned_by(pool.key, Worker) if worker.metadata.deleted_at is None]
 
 
 _Word = tuple[Status, str, str]
@@ -482,15 +496,16 @@ _TROUBLES = {
 
 def _degraded(count: _Count, rolling: Rollout | None) -> _Word:
     """The first worker in trouble, by name, and how many more there are."""
-    if count.ill:
-        worker, reason = count.ill[0]
+    worker = count.first_ill
+    if worker is not None:
         status = worker.status
+        reason = _TROUBLES[status.state]
         if reason == "CrashLoop" and status.last_exit is not None and status.last_exit.reason is Reason.START_FAILED:
             reason = "StartFailed"
         message = f"worker/{worker.name}: {status.message or _end_words(worker)}"
         if status.next_start_at is not None:
             message += f"; next start at {format_moment(status.next_start_at)}"
-        more = len(count.ill) - 1
+        more = count.ill - 1
         return Status.TRUE, reason, f"{message}; and {more} more" if more else message
     if rolling is not None and rolling.failed:
         return Status.TRUE, "RolloutFailed", rolling.failed

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from reconciler.controllers.base import Action, Create, Remove, SetSpec, World
+from reconciler.controllers.tally import Tally
 from reconciler.resources.event import Cause
 from reconciler.resources.meta import Key, Metadata, Origin
 from reconciler.resources.pool import Pool
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
-from reconciler.resources.worker import Worker
 
 REVISIONS_KEPT = 10
 """Revisions that no worker uses."""
 
 
-def revisions(pool: Pool, workers: Sequence[Worker], target: str, world: World, now: datetime) -> list[Action]:
+def revisions(pool: Pool, tally: Tally, target: str, world: World, now: datetime) -> list[Action]:
     """A Revision for the template of today, with the highest number; the oldest of those that nobody uses go."""
     known = sorted(world.owned_by(pool.key, Revision), key=lambda revision: revision.spec.number)
-    actions: list[Action] = [Remove(key) for key in _forgotten(pool, workers, target, known)]
+    actions: list[Action] = [Remove(key) for key in _forgotten(pool, tally, target, known)]
     today = next((revision for revision in known if revision.spec.template_hash == target), None)
     number = known[-1].spec.number + 1 if known else 1
     if today is None:
@@ -50,11 +50,9 @@ def _cause(pool: Pool) -> Cause:
     return Cause(actor=pool.metadata.changed_by, revision=origin.revision, path=origin.path, line=origin.line)
 
 
-def _forgotten(pool: Pool, workers: Sequence[Worker], target: str, known: Sequence[Revision]) -> list[Key]:
+def _forgotten(pool: Pool, tally: Tally, target: str, known: Sequence[Revision]) -> list[Key]:
     if len(known) <= REVISIONS_KEPT:
         return []
-    used = {target, pool.status.template_hash}
-    for worker in workers:
-        used.update((worker.spec.template_hash, worker.status.template_hash))
+    used = {target, pool.status.template_hash} | tally.hashes
     unused = [revision.key for revision in known if revision.spec.template_hash not in used]
     return unused[: max(0, len(unused) - REVISIONS_KEPT)]

@@ -471,8 +471,20 @@ def template_fields(model: Model, inherited: Change = Change.TEMPLATE) -> dict[s
 
 def template_hash(template: Template) -> str:
     """Ten hexadecimal digits that change exactly when a field changes that workers are replaced for."""
+    known = _HASHES.get(id(template))
+    if known is not None and known[0] is template:
+        return known[1]
+    if len(_HASHES) >= _HASHES_KEPT:
+        _HASHES.clear()
     text = json.dumps(template_fields(template), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    found = hashlib.sha256(text.encode()).hexdigest()[:10]
+    _HASHES[id(template)] = template, found
+    return found
+
+
+_HASHES: dict[int, tuple[Template, str]] = {}
+"""Templates never change, and are asked for their hash at each look at their pool."""
+_HASHES_KEPT = 4096
 
 
 def revision_hash(pool: Pool) -> str:

@@ -259,6 +259,7 @@ class Loop:
     def _plan(self, now: datetime) -> None:
         if now >= self._resync_at:
             self._resync_at = now + RESYNC
+            self.world.recount()
             self._plan_everything()
         for _ in range(KEYS_A_TURN):
             key = self.work.take(now)

@@ -8,11 +8,13 @@ from typing import Protocol, TypeVar
 
 from reconciler.controllers.base import Mode, Queue, WorkerLine
 from reconciler.controllers.lines import Lines
+from reconciler.controllers.tally import Tally
 from reconciler.policies.budget import Grant
 from reconciler.resources.lock import Lock
 from reconciler.resources.meta import Key, Object
 from reconciler.resources.pool import Pool, Template
 from reconciler.resources.revision import Revision, revision_name
+from reconciler.resources.worker import Worker
 from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.locks import Sessions
 from reconciler.runtime.queues import Queues
@@ -44,6 +46,8 @@ class StoreWorld:
         self.mode = Mode.RUNNING
         self._dependents: dict[str, list[str]] | None = None
         self._lockers: dict[str, list[str]] | None = None
+        self._tallies: dict[str, Tally] = {}
+        store.on_change(self._object_changed)
 
     def get(self, model: type[T], name: str) -> T | None:
         """One object."""
@@ -52,6 +56,17 @@ class StoreWorld:
     def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
         """What belongs to it; workers by ordinal."""
         return self._store.owned_by(owner, model)
+
+    def tally(self, pool: str) -> Tally:
+        """Its workers, counted by what they have in common; kept from one plan to the next."""
+        tally = self._tallies.get(pool)
+        if tally is None:
+            tally = self._tallies[pool] = Tally(self._store.owned_by(Key("Pool", pool), Worker))
+        return tally
+
+    def recount(self) -> None:
+        """Every tally is counted anew when it is asked for next."""
+        self._tallies.clear()
 
     def dependents(self, pool: str) -> Sequence[Pool]:
         """The pools that depend on this one."""
@@ -113,3 +128,17 @@ class StoreWorld:
     def grant(self, pool: Pool, seed: str, now: datetime) -> Grant:
         """When the budgets of the pool and of the host allow the next restart of one of its workers."""
         return self._budgets.grant(pool, seed, now)
+
+    def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        if isinstance(old, Pool) and new is None:
+            self._tallies.pop(old.name, None)
+        changed = new if new is not None else old
+        tally = self._tallies.get(changed.spec.pool) if isinstance(changed, Worker) else None
+        if tally is None:
+            return
+        if isinstance(old, Worker) and isinstance(new, Worker):
+            tally.change(old, new)
+        elif isinstance(new, Worker):
+            tally.add(new)
+        elif isinstance(old, Worker):
+            tally.remove(old)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reconciler.controllers.base import Create, Delete, Lane, Mode, Plan, Remove, SetSpec, SetStatus
 from reconciler.controllers.pool import plan
 from reconciler.controllers.revisions import REVISIONS_KEPT
+from reconciler.controllers.tally import Tally
 from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec, PoolStatus, Rollout, TaskCounts, Template, template_hash
 from reconciler.resources.revision import Revision, RevisionSpec, revision_name
@@ -36,7 +37,12 @@ class World:
     counts: dict[str, int] = field(default_factory=dict)
 
     def get(self, model: type[Any], name: str) -> Any:
+        if model is Worker:
+            return next((worker for worker in self.workers if worker.name == name), None)
         return self.pool
+
+    def tally(self, pool: str) -> Tally:
+        return Tally(self.workers)
 
     def dependents(self, pool: str) -> list[Pool]:
         return []

@@ -40,6 +40,7 @@ from reconciler.controllers.base import (
     Signal,
     Spawn,
 )
+from reconciler.controllers.tally import Tally
 from reconciler.policies import probe
 from reconciler.policies.budget import Grant
 from reconciler.policies.start_failure import explain
@@ -89,6 +90,9 @@ class House:
 
     def owned_by(self, owner: Key, model: type[T]) -> Sequence[T]:
         return self.store.owned_by(owner, model)
+
+    def tally(self, pool: str) -> Tally:
+        return Tally(self.owned_by(Key("Pool", pool), Worker))
 
     def dependents(self, pool: str) -> Sequence[Pool]:
         return [one for one in self.store.all(Pool) if any(needed.name == pool for needed in one.spec.depends_on)]
