@@ -135,7 +135,7 @@ class Controller:
         self.sessions = self.loop.sessions
         self._configured = Configured(config, self.loop.budgets, self.store, self.clock)
         self._submissions = Submissions(self.store, self.loop, self.clock)
-        self._turns.drive(self.loop, self._after_turn)
+        self._turns.drive(self.loop, self._after_turn, before=self._link.listen)
         self.loop.held = bool(sources)
         self._waiting = Waiting(self.live_task, self.clock)
         self.sources = [
@@ -203,6 +203,7 @@ class Controller:
     # turns
 
     def _after_turn(self) -> None:
+        self._link.rest(self.loop.rest_s)
         if self.loop.observer.settled:
             self._first_list.set()
             if self._restarted:

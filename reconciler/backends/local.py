@@ -19,7 +19,10 @@ from reconciler.launcher import protocol
 from reconciler.launcher.protocol import Decoder, FrameError, Message
 from reconciler.resources.environment import ValueFrom
 
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 18
+
+LOOK_EVERY_S = 0.005
+"""So often is looked while it rests: no word waits longer."""
 
 
 class SocketLink:
@@ -43,7 +46,40 @@ class SocketLink:
         self._decoder = Decoder()
         self._rest = b""
         self._open = True
+        self._looking: asyncio.TimerHandle | None = None
+        """The next look, while it rests."""
+        self._rests_until = 0.0
         self._loop.add_reader(sock, self._readable)
+
+    def rest(self, for_s: float) -> None:
+        """From now on, for so long, looks now and then whether something has come, and is not woken by each word."""
+        self._rests_until = self._loop.time() + for_s
+        if self._looking is None:
+            if for_s >= LOOK_EVERY_S and self._open:
+                self._loop.remove_reader(self._sock)
+                self._looking = self._loop.call_later(LOOK_EVERY_S, self._look)
+        elif for_s < LOOK_EVERY_S:
+            self._wake_up()
+
+    def listen(self) -> None:
+        """Takes what has come while it rests."""
+        if self._looking is not None:
+            self._readable()
+
+    def _look(self) -> None:
+        self._readable()
+        if not self._open:
+            return
+        if self._rests_until - self._loop.time() >= LOOK_EVERY_S:
+            self._looking = self._loop.call_later(LOOK_EVERY_S, self._look)
+        else:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._looking is not None and self._open:
+            self._looking.cancel()
+            self._looking = None
+            self._loop.add_reader(self._sock, self._readable)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Sends one frame, in order, without waiting; what the socket does not take now goes later."""
@@ -60,6 +96,8 @@ class SocketLink:
         """Lets the socket go; `on_end` is not called."""
         if self._open:
             self._open = False
+            if self._looking is not None:
+                self._looking.cancel()
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()

@@ -70,6 +70,10 @@ LONGEST_APART_S, LONGEST_AT_PER_S = 0.01, 1000
 """Turns that only tasks want keep a distance, so that more of them share a commit; it grows with the pace at which tasks
 end, up to this much at that pace."""
 
+BEHIND_APART_S = 0.02
+"""The distance while tasks wait that could begin: the launcher has enough of them for so long, and a machine that is slow
+because it is busy must not be given more turns for it."""
+
 ANSWER_APART_S = 0.002
 """The distance where somebody waits for an answer."""
 
@@ -116,6 +120,8 @@ class Loop:
         self.wants_rescan = False
         self.held = False
         """Whether nothing is planned yet, for what is stored may not be what is declared now; until `release`."""
+        self.rest_s = 0.0
+        """So long after a turn nothing that the launcher says needs to be heard."""
         self._inbox: list[Sequence[Any]] = []
         self._link = link
         self._clock = clock
@@ -205,9 +211,17 @@ class Loop:
             signals, self.executor.signals = self.executor.signals, []
             self._link.send(signals)
         self._commit(now)
-        since_ms = to_ms(now) - PACE_MS
-        ended_per_s = sum(queue.ended_since(since_ms) for queue in self.queues) * 1000 / PACE_MS
-        self._apart_s = LONGEST_APART_S * min(1.0, ended_per_s / LONGEST_AT_PER_S)
+        self._apart_s = self._distance_s(to_ms(now) - PACE_MS)
+        self.rest_s = 0.0 if any(message[0] == "said" for message in inbox) else self._apart_s
+
+    def _distance_s(self, since_ms: int) -> float:
+        ended = 0
+        for queue in self.queues:
+            here = queue.ended_since(since_ms)
+            if here and queue.lags:
+                return BEHIND_APART_S
+            ended += here
+        return LONGEST_APART_S * min(1.0, ended * 1000 / PACE_MS / LONGEST_AT_PER_S)
 
     @property
     def ready(self) -> bool:

@@ -344,6 +344,11 @@ class TaskQueue:
         return len(self._order) + self._claimed - len(self._running)
 
     @property
+    def lags(self) -> bool:
+        """Whether tasks could begin that nobody has been given."""
+        return len(self._order) > 0
+
+    @property
     def claimed(self) -> int:
         """Tasks the launcher has."""
         return self._claimed

@@ -19,6 +19,7 @@ class Turns:
 
     _loop: Loop
     _after: Callable[[], None]
+    _before: Callable[[], None] | None
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -29,9 +30,9 @@ class Turns:
         self._turned_at = 0.0
         self._due: asyncio.TimerHandle | None = None
 
-    def drive(self, loop: Loop, after: Callable[[], None]) -> None:
-        """Names the loop that wakes turn; `after` is called after each turn. Before the first await after a wake."""
-        self._loop, self._after = loop, after
+    def drive(self, loop: Loop, after: Callable[[], None], before: Callable[[], None] | None = None) -> None:
+        """Names the loop that wakes turn; `before` and `after` are called around each. Before the first await after a wake."""
+        self._loop, self._after, self._before = loop, after, before
 
     def wake(self, apart_s: float = 0.0) -> None:
         """Plans a turn, unless an earlier one is planned already; `apart_s`: its distance from the last one."""
@@ -56,6 +57,8 @@ class Turns:
             self._due = None
         loop = self._loop
         self._turning = True
+        if self._before is not None:
+            self._before()
         loop.turn()
         self._turning = False
         self._turned_at = self._clock.monotonic()

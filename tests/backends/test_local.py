@@ -53,6 +53,49 @@ def test_fault_L5_the_end_of_the_launcher_or_nonsense_from_it_is_said_once(data:
     asyncio.run(tell())
 
 
+def test_a_link_that_rests_hears_what_has_come_when_it_is_told_to_or_looks() -> None:
+    async def tell() -> None:
+        mine, theirs = socket.socketpair()
+        heard: list[object] = []
+        link = SocketLink(mine, heard.extend, heard.append)
+        link.rest(1000.0)
+        theirs.sendall(protocol.frame([["one"]]))
+        link.listen()
+        assert heard == [["one"]]
+
+        theirs.sendall(protocol.frame([["two"]]))
+        async with asyncio.timeout(30):
+            while len(heard) < 2:
+                await asyncio.sleep(0)
+
+        link.rest(0.0)
+        theirs.sendall(protocol.frame([["three"]]))
+        theirs.close()
+        async with asyncio.timeout(30):
+            while len(heard) < 4:
+                await asyncio.sleep(0)
+        assert heard == [["one"], ["two"], ["three"], "the launcher is gone"]
+
+    asyncio.run(tell())
+
+
+def test_a_link_that_rests_hears_of_the_end_of_the_launcher() -> None:
+    async def tell() -> None:
+        mine, theirs = socket.socketpair()
+        said: list[str] = []
+        link = SocketLink(mine, lambda messages: None, said.append)
+        link.rest(1000.0)
+        theirs.close()
+        async with asyncio.timeout(30):
+            while not said:
+                await asyncio.sleep(0)
+        link.rest(1000.0)
+        link.listen()
+        assert said == ["the launcher is gone"]
+
+    asyncio.run(tell())
+
+
 def test_accounts_are_those_of_the_machine(tmp_path: Path) -> None:
     host = LocalHost(str(tmp_path))
     me = host.account(None)

@@ -15,9 +15,14 @@ from reconciler.controllers.base import Mode, Plan, World
 from reconciler.launcher.protocol import Message
 from reconciler.resources.meta import Key, Metadata
 from reconciler.resources.pool import Pool, PoolSpec
+from reconciler.resources.task import TaskState
+from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Process, Worker
-from reconciler.runtime.loop import CONTROLLERS, Loop
+from reconciler.runtime.loop import BEHIND_APART_S, CONTROLLERS, Loop
+from reconciler.store.base import TaskRecord
 from reconciler.store.memory import MemoryStore
+
+SPEC = '{"command":["true"],"pool":"batch"}'
 
 
 class Wire:
@@ -54,6 +59,36 @@ def turn(loop: Loop) -> None:
         if not loop.ready:
             return
     raise AssertionError("the loop finds no rest")
+
+
+def tasks_of(loop: Loop, count: int) -> None:
+    loop.submit(
+        "batch", [TaskRecord(loop.store.tasks.next_id(), "batch", TaskState.PENDING, 1, 1, SPEC) for _ in range(count)]
+    )
+
+
+@pytest.mark.parametrize(("waiting", "apart_s"), [(100, BEHIND_APART_S), (0, 0.0)])
+def test_a_busy_machine_gets_no_more_turns_while_tasks_wait(tmp_path: Path, waiting: int, apart_s: float) -> None:
+    clock, wire, asked = SystemClock(), Wire(), []
+    loop = Loop(MemoryStore(clock.now), wire, LocalHost(str(tmp_path)), clock, asked.append)
+    spec = PoolSpec.model_validate({"replicas": 2, "tasks": {"mode": "PerTask"}})
+    loop.store.create(Pool(metadata=Metadata(name="batch"), spec=spec))
+    loop.receive([["children", []]])
+    turn(loop)
+    tasks_of(loop, 1 + waiting)
+    turn(loop)
+    first = next(item for message in wire.sent if message[0] == "spawn" for item in message[1])
+    now_ms = to_ms(clock.now())
+    loop.receive([["exited", [[1, first[0], first[1], {"code": 0, "at_ms": now_ms, "started_ms": now_ms}]]]])
+    turn(loop)
+    assert loop.rest_s == pytest.approx(apart_s, abs=0.001)
+
+    asked.clear()
+    loop.receive([["started", [["task/2", "x.2.1", 4711, now_ms, 0]]]])
+    assert asked == [pytest.approx(apart_s, abs=0.001)]
+    asked.clear()
+    loop.receive([["exited", [[2, "worker/web-0", "x.1", {"code": 0}]]]])
+    assert asked == [0.0]
 
 
 def _at_will(apart_s: float) -> Any:
