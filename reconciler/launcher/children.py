@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from .logs import Logs
 from .machine import Child, Machine, Request
 from .oom import KernelLog
 from .protocol import Exit
-from .system import Prepared, Starter
+from .starter import AT_ONCE, Begun, Prepared, Start, Starter
 from .table import S
 from .tasklogs import TaskLogs
 from .timers import Timers, now
@@ -44,15 +43,13 @@ BUSY_TEXT_S = (0.003, 0.01, 0.02, 0.035, 0.035)
 """Waits between tries to execute a file that is still open for writing."""
 
 
-class _Launch(NamedTuple):
-    """One start with its words encoded."""
+class _Wanted(NamedTuple):
+    """One start that is to be made."""
 
     child: Child
     prepared: Prepared
     request: Request
     tries: int
-    argv: Sequence[bytes]
-    env: Sequence[bytes]
 
 
 class Children:
@@ -85,7 +82,7 @@ class Children:
         """Main processes that live or are not reaped; the controller's stands for None."""
         self.watched: dict[int, Child] = {}
         """By pidfd."""
-        self._retries: list[tuple[Child, Prepared, Request, int]] = []
+        self._retries: list[_Wanted] = []
         self._unenclosed: list[Child] = []
         """Begun, and not yet in a cgroup of their own."""
         self.sweep_wanted = False
@@ -218,12 +215,12 @@ class Children:
     def start(self, begun: list[Child], behind: int, closing: bool) -> None:
         """Starts those, and those that are tried again; `behind`: the errno for which their intents are not in the journal."""
         retries, self._retries = self._retries, []
-        wanted: list[_Launch] = []
-        for child, prepared, request, tries in retries:
+        wanted: list[_Wanted] = []
+        for retry in retries:
             if closing:
-                self._failed(child, StartFailed("exec", errno.ETXTBSY))
+                self._failed(retry.child, StartFailed("exec", errno.ETXTBSY))
             else:
-                self._encode(child, prepared, request, tries, wanted)
+                wanted.append(retry)
         for child in begun:
             asked = child.request
             assert asked is not None
@@ -231,62 +228,90 @@ class Children:
                 why = f"the journal cannot be written: {os.strerror(behind)}"
                 self._failed(child, StartFailed("fork", behind, why))
             else:
-                self._encode(child, self.prepared[asked.template.id], asked, 0, wanted)
-        # a fork leaves the processor's caches to the child: what can be done before or after them all costs half as much
-        for child, pid, started_ms in [found for launch in wanted if (found := self._start(launch)) is not None]:
-            self._started(child, pid, started_ms)
+                wanted.append(_Wanted(child, self.prepared[asked.template.id], asked, 0))
+        for at in range(0, len(wanted), AT_ONCE):
+            self._start(wanted[at : at + AT_ONCE])
 
-    def _encode(self, child: Child, prepared: Prepared, request: Request, tries: int, into: list[_Launch]) -> None:
+    def _start(self, wanted: list[_Wanted]) -> None:
+        launches = [launch for one in wanted if (launch := self._make_ready(one)) is not None]
+        found = self._starter.start([start for _, start, _ in launches])
+        for (one, _, opened), begun in zip(launches, found, strict=True):
+            for fd in opened:
+                os.close(fd)
+            if isinstance(begun, Begun):
+                self._started(one.child, begun)
+            elif begun.errno == errno.ETXTBSY and one.tries < len(BUSY_TEXT_S):
+                self._timers.later(BUSY_TEXT_S[one.tries], self._retry, one._replace(tries=one.tries + 1))
+            else:
+                self._failed(one.child, begun)
+
+    def _retry(self, wanted: _Wanted) -> None:
+        self._retries.append(wanted)
+
+    def _make_ready(self, wanted: _Wanted) -> tuple[_Wanted, Start, list[int]] | None:
+        """The start with all that can be done before those that begin together are forked, and what to close after them.
+
+        None when it has failed.
+        """
+        child, prepared, request, _ = wanted
+        opened: list[int] = []
         try:
             argv = prepared.argv if request.argv is None else [system.encode(word) for word in request.argv]
             env = prepared.environment(_variables(child, request.env))
+            start = Start(prepared, argv, env, self._stdio(child, prepared, opened))
+            if prepared.needs_fork:
+                start.sockets = self._passed(child, prepared, opened)
+                start.join = self._trees.limited.prepare(child.instance, prepared.limits)
+            self._starter.resolve(start)
         except ValueError as error:  # text that is none
-            self._failed(child, StartFailed("exec", errno.EINVAL, str(error)))
+            failure = StartFailed("exec", errno.EINVAL, str(error))
+        except StartFailed as error:
+            failure = error
         else:
-            into.append(_Launch(child, prepared, request, tries, argv, env))
+            return wanted, start, opened
+        for fd in opened:
+            os.close(fd)
+        self._failed(child, failure)
+        return None
 
-    def _start(self, launch: _Launch) -> tuple[Child, int, int] | None:
-        """The child, its pid and when it began; None when it has failed, or is tried again."""
-        child, prepared, request, tries, argv, env = launch
-        log, opened, ready, channel = self._starter.null, -1, -1, -1
+    def _stdio(self, child: Child, prepared: Prepared, opened: list[int]) -> tuple[int, int, int]:
+        null = self._starter.null
         try:
-            try:
-                if child.spare is not None:
-                    log = self._logs.lend(child.spare)
-                elif child.log is not None:
-                    log = opened = self._logs.open(child.log)
-                    if prepared.template.notify:
-                        ready = self._logs.open(f"{child.log}.ready")
-                if prepared.template.channel:
-                    channel = self.channels.open(child)
-            except OSError as error:
-                full = error.errno in (errno.EMFILE, errno.ENFILE)
-                raise StartFailed("fork" if full else "log", error.errno or errno.EIO) from None
-            sockets = self._passed(prepared) if prepared.template.sockets else []
-            if ready >= 0:
-                sockets.append((b"", ready))
-            join = self._trees.limited.prepare(child.instance, prepared.limits) if prepared.template.limits else ()
-            pid, child.pidfd = self._starter.start(prepared, argv, env, log, sockets, join, channel)
-        except ValueError as error:
-            self._failed(child, StartFailed("exec", errno.EINVAL, str(error)))
-            return None
-        except StartFailed as failure:
-            if failure.errno == errno.ETXTBSY and tries < len(BUSY_TEXT_S):
-                self._timers.later(BUSY_TEXT_S[tries], self._retry, child, prepared, request, tries + 1)
+            if child.spare is not None:
+                log = self._logs.lend(child.spare)
+            elif child.log is not None:
+                log = self._logs.open(child.log)
+                opened.append(log)
             else:
-                self._failed(child, failure)
-            return None
-        finally:
-            for fd in (opened, ready, channel):
-                if fd >= 0:
-                    os.close(fd)
+                log = null
+            if not prepared.template.channel:
+                return null, log, log
+            opened.append(self.channels.open(child))
+            return opened[-1], opened[-1], log
+        except OSError as error:
+            raise _log_failed(error) from None
+
+    def _passed(self, child: Child, prepared: Prepared, opened: list[int]) -> list[tuple[bytes, int]]:
+        passed = []
+        for name in prepared.template.sockets:
+            held = self.sockets.get(name)
+            if held is None:
+                raise StartFailed("sockets", errno.ENOENT, f"no socket {name!r} is held")
+            passed.append((system.encode(name), held[1].fileno()))
+        if prepared.template.notify and child.log is not None and child.spare is None:
+            try:
+                opened.append(self._logs.open(f"{child.log}.ready"))
+            except OSError as error:
+                raise _log_failed(error) from None
+            passed.append((b"", opened[-1]))
+        return passed
+
+    def _started(self, child: Child, begun: Begun) -> None:
         crash_point("launcher.after-spawn")
+        pid, child.pidfd, at_s = begun
         if self._oom is not None:
             system.set_oom(pid, self._oom)
-        return child, pid, _wall_ms()
-
-    def _started(self, child: Child, pid: int, started_ms: int) -> None:
-        self._machine.started(child, pid, started_ms, system.identity_of(pid, child.pidfd))
+        self._machine.started(child, pid, int(at_s * 1000), system.identity_of(pid, child.pidfd))
         self.pids[pid] = child
         self._watch(child)
         self._unenclosed.append(child)
@@ -310,24 +335,12 @@ class Children:
         if self._looking_at_entered:
             self._timers.later(ENTERED_AGAIN_S, self._look_at_entered)
 
-    def _retry(self, child: Child, prepared: Prepared, request: Request, tries: int) -> None:
-        self._retries.append((child, prepared, request, tries))
-
     def _failed(self, child: Child, failure: StartFailed) -> None:
         self._exited(child, Exit(failed=[failure.step, failure.errno, failure.text]))
         self._task_logs.settle(child, reuse=True)
         self._trees.limited.remove(child.instance)
         if child.contain:
             self._machine.emptied(child, 0)
-
-    def _passed(self, prepared: Prepared) -> list[tuple[bytes, int]]:
-        passed = []
-        for name in prepared.template.sockets:
-            held = self.sockets.get(name)
-            if held is None:
-                raise StartFailed("sockets", errno.ENOENT, f"no socket {name!r} is held")
-            passed.append((system.encode(name), held[1].fileno()))
-        return passed
 
     def _watch(self, child: Child) -> None:
         self.watched[child.pidfd] = child
@@ -446,6 +459,11 @@ def _variables(child: Child, own: dict[str, str] | None) -> dict[str, str]:
         return own or {}
     worker = f"{child.lane}-{child.slot}"
     return {**(own or {}), "RECONCILER_ORDINAL": str(child.slot), "RECONCILER_WORKER": worker}
+
+
+def _log_failed(error: OSError) -> StartFailed:
+    full = error.errno in (errno.EMFILE, errno.ENFILE)
+    return StartFailed("fork" if full else "log", error.errno or errno.EIO)
 
 
 def _wall_ms() -> int:

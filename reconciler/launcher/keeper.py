@@ -22,8 +22,8 @@ from .failure import StartFailed
 from .machine import Child
 from .notify import NotifySocket
 from .protocol import FrameError, Message
+from .starter import Starter
 from .state import ApiSocket, Refused
-from .system import Starter
 from .timers import Timers, now
 from .wires import Channel, complain
 

@@ -30,8 +30,8 @@ from .keeper import Controller, Keeper
 from .logs import Logs
 from .machine import Child, Machine
 from .prestop import PreStops
+from .starter import Starter
 from .state import Refused, State, claim
-from .system import Starter
 from .table import S
 from .timers import Timers, now
 from .verbs import Verbs

@@ -13,7 +13,7 @@ from . import system
 from .children import Children
 from .machine import Child, Machine, Stop
 from .protocol import PRE_STOP_KIND, PRE_STOP_MARK, Template
-from .system import Prepared
+from .starter import Prepared
 from .table import S
 from .timers import Timers, now
 

@@ -19,7 +19,7 @@ from .children import Children
 from .keeper import Controller
 from .machine import Machine
 from .protocol import OLDEST, VERSION, FrameError, Limits, Message, Template
-from .system import Prepared
+from .starter import Prepared
 from .wires import complain
 
 MAX_SLOTS = 100_000

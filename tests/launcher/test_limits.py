@@ -17,7 +17,7 @@ from reconciler.launcher import cgroups
 from reconciler.launcher.cgroups import Cgroups, File, settings
 from reconciler.launcher.failure import StartFailed
 from reconciler.launcher.protocol import Limits, Template
-from reconciler.launcher.system import Prepared, Starter
+from reconciler.launcher.starter import Prepared, Start, Starter
 from tests.launcher.conftest import House, until
 
 STRANGER = 54_321
@@ -52,10 +52,14 @@ class Run:
         prepared = Prepared(template)
         log = os.open(self._out, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            join = self.cgroups.prepare(instance, prepared.limits)
-            pid, pidfd = self._starter.start(prepared, prepared.argv, prepared.env, log, [], join)
-            os.close(pidfd)
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            start = Start(prepared, prepared.argv, prepared.env, (self._starter.null, log, log))
+            start.join = self.cgroups.prepare(instance, prepared.limits)
+            self._starter.resolve(start)
+            (found,) = self._starter.start([start])
+            if isinstance(found, StartFailed):
+                raise found
+            os.close(found.pidfd)
+            code = os.waitstatus_to_exitcode(os.waitpid(found.pid, 0)[1])
             self.oom = self.cgroups.oom_kills(instance)
             return code, os.pread(log, 1 << 16, 0).decode()
         finally:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.launcher import system
+from reconciler.launcher.failure import StartFailed
 from reconciler.launcher.protocol import Template
-from reconciler.launcher.system import Prepared, Starter, StartFailed
+from reconciler.launcher.starter import Prepared, Start, Starter
 
 
 @pytest.fixture(params=[True, False], ids=["vfork", "Popen"])
@@ -23,9 +24,13 @@ def starter(request: pytest.FixtureRequest) -> Iterator[Starter]:
 def _start(starter: Starter, argv: list[str], **fields: object) -> int:
     """The wait status of one process."""
     prepared = Prepared(Template("t", argv, {"PATH": "/usr/bin:/bin"}, **fields))  # type: ignore[arg-type]
-    pid, pidfd = starter.start(prepared, prepared.argv, prepared.env, starter.null, [])
-    os.close(pidfd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    start = Start(prepared, prepared.argv, prepared.env, (starter.null,) * 3)
+    starter.resolve(start)
+    (found,) = starter.start([start])
+    if isinstance(found, StartFailed):
+        raise found
+    os.close(found.pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(found.pid, 0)[1])
 
 
 def test_both_ways_start_the_same_process(starter: Starter) -> None:
