@@ -34,6 +34,30 @@ class Mode(StrEnum):
     """As STOPPING, with no grace left."""
 
 
+class Begun(NamedTuple):
+    """A running task, as a policy that may stop it sees it."""
+
+    id: int
+    level: int
+    suspended: bool
+    """It stands still."""
+
+
+class Suspension(NamedTuple):
+    """What runs and what waits."""
+
+    demotes: bool
+    """Whether the policy stops what runs; otherwise some only stand still from before."""
+    begun: Sequence[Begun]
+    """In the order in which they began."""
+    waiting: Sequence[int]
+    """The levels of the first that wait."""
+    unsaid: Sequence[int]
+    """What stands still as far as an earlier controller has written down, which may have died before it said so."""
+    lane: int
+    """How many that stand still the launcher has been given slots for."""
+
+
 class Queue(Protocol):
     """A read-only view of one pool's tasks at one moment."""
 
@@ -76,6 +100,15 @@ class Queue(Protocol):
     @property
     def next_weigh_ms(self) -> int | None:
         """When the CPU time of what runs is looked at again; None: the policy does not ask for it, or nothing runs."""
+        ...
+
+    def suspension(self, limit: int, now_ms: int) -> Suspension | None:
+        """What runs and waits, where a policy has running tasks stand still; None: none does, and none shall."""
+        ...
+
+    @property
+    def still(self) -> int:
+        """How many running tasks stand still, for others go before them."""
         ...
 
     @property
@@ -297,6 +330,24 @@ class Lane:
     pool: str
     slots: int
     template_hash: str
+    still: int = 0
+    """So many of the slots are those of tasks that stand still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """These running tasks stand still from now on; said again, it changes nothing."""
+
+    pool: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """These tasks, which stand still, go on."""
+
+    pool: str
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +444,8 @@ Action = (
     | EndPreStop
     | Cleanup
     | Lane
+    | Suspend
+    | Continue
     | Dispatch
     | Assign
     | Relieve

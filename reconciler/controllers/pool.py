@@ -30,6 +30,7 @@ from reconciler.controllers.base import (
 )
 from reconciler.controllers.revisions import revisions
 from reconciler.controllers.scaling import scaled
+from reconciler.controllers.suspension import open_slots, slots
 from reconciler.controllers.tally import Tally
 from reconciler.controllers.worker import stopped_by
 from reconciler.policies import rollout
@@ -250,9 +251,7 @@ def _slots(pool: Pool, world: World, now: datetime) -> Plan:
         return Plan((*deletions, *_said(pool, status, now)))
     stop, standing = pool.metadata.stopped(now), pool.metadata.standing(now)
     paused = standing is not None and standing.wish is Wish.PAUSED
-    # what waits in the launcher must not begin now
-    desired = pool.replicas
-    open_ = desired if world.mode is Mode.RUNNING and stop is None and not paused else 0
+    desired, open_ = pool.replicas, open_slots(pool, world, now)
     ready = (Status.TRUE, "SlotsOpen", many(open_, "slot")) if open_ else (Status.FALSE, "NoSlots", "no slot is open")
     if not desired and pool.spec.autoscale is not None:
         ready = (Status.TRUE, "ScaledToZero", "no slot is open, for nothing waits")
@@ -281,8 +280,10 @@ def _slots(pool: Pool, world: World, now: datetime) -> Plan:
         conditions=conditions,
         tasks=_task_counts(world.queue(pool.name).counts),
     )
+    still = world.queue(pool.name).still
+    lane = Lane(pool.name, slots(pool, world, now, still), target, still)
     return Plan(
-        (*revisions(pool, tally, target, world, now), Lane(pool.name, open_, target), *_said(pool, status, now)),
+        (*revisions(pool, tally, target, world, now), lane, *_said(pool, status, now)),
         standing.until if standing is not None else None,
     )
 

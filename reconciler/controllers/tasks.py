@@ -4,6 +4,7 @@
     long over --Retire----> dropped, some at a time
     unwanted  --Recall----> back from the launcher: something more urgent came, or it is too late for its deadline
     too late  --Expire----> Expired
+    demoted   --Suspend---> stands still until a slot is free for its level (suspension.py)
     overdue   --EndTask---> the stop signal, after the grace the kill
     ended     --after_exit> Succeeded | Retrying | Failed | DeadLettered | Cancelled | Unknown
 
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from reconciler.controllers import suspension
 from reconciler.controllers.base import (
     Action,
     Dispatch,
@@ -82,6 +84,8 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
             actions.append(Dispatch(key.name, ids))
         if len(ids) < room:
             wake_ms.append(queue.next_due_ms)  # with no room left an end wakes it, not the time
+    if pool is not None:
+        actions += suspension.plan(pool, queue, world, now, now_ms)
     if queue.next_weigh_ms is not None:
         if queue.next_weigh_ms <= now_ms:
             actions.append(Weigh(key.name))
@@ -124,7 +128,13 @@ def _room(pool: Pool | None, queue: Queue, now: datetime) -> int:
     standing = pool.metadata.standing(now)
     if standing is not None and standing.wish in (Wish.STOPPED, Wish.PAUSED):
         return 0
-    return pool.replicas + max(AHEAD, queue.ended_since(to_ms(now) - AHEAD_MS)) - queue.claimed + queue.recalling
+    return (
+        pool.replicas
+        + max(AHEAD, queue.ended_since(to_ms(now) - AHEAD_MS))
+        - queue.claimed
+        + queue.recalling
+        + queue.still
+    )
 
 
 class EndedTry(NamedTuple):

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from reconciler.controllers import tasks
-from reconciler.controllers.base import Action, Assign, Mode, Plan, Queue, Relieve, World
+from reconciler.controllers.base import Action, Assign, Continue, Mode, Plan, Queue, Relieve, World
 from reconciler.controllers.lines import Line, Lines
 from reconciler.coordination.ring import ring_of
 from reconciler.resources.meta import Key, Wish
@@ -46,6 +46,8 @@ def plan(key: Key, world: World, now: datetime) -> Plan:
     if expired := queue.expired(now_ms, tasks.EXPIRE_AT_ONCE):
         actions += tasks.expire(key.name, expired, now)
     actions += tasks.retired(pool, queue, now_ms)
+    if queue.still and (seen := queue.suspension(0, now_ms)):  # of the time when the pool was none of warm workers
+        actions.append(Continue(key.name, tuple(task.id for task in seen.begun if task.suspended)))
     wake_at: datetime | None = None
     if world.mode is Mode.RUNNING and pool.metadata.deleted_at is None:
         recycle = pool.spec.template.recycle

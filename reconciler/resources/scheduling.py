@@ -62,6 +62,8 @@ class Demotion(StrEnum):
     """Its next try, and new tasks of its tenant, wait behind others."""
     CPU_WEIGHT = "CPUWeight"
     """And while it runs it gets less CPU than others."""
+    SUSPEND = "Suspend"
+    """And while it runs it stands still as long as others of a higher level need its slot."""
 
 
 class OnMiss(StrEnum):
@@ -101,7 +103,9 @@ class SchedulingPolicySpec(Model):
     demotion: Demotion = Field(
         default=Demotion.QUEUE_ORDER,
         strict=False,
-        description="MultiLevelFeedback: QueueOrder, or CPUWeight: while it runs, too, it yields to others.",
+        description="MultiLevelFeedback: QueueOrder: its next try, and new tasks of its tenant, wait behind others; CPUWeight: "
+        "while it runs, too, it gets less CPU; Suspend: while it runs, too, it is stopped when a task of a higher level waits "
+        "for its slot, and goes on when one is free.",
     )
     key: Literal["tenant", "key"] = Field(default="tenant", description="FairShare: whose shares: tenant or key.")
     weights: dict[Tenant, Weight] = Field(
@@ -125,7 +129,12 @@ class SchedulingPolicySpec(Model):
     @property
     def demotes_what_runs(self) -> bool:
         """Whether the CPU time of running tasks matters while they run."""
-        return self.type is SchedulingType.MULTI_LEVEL_FEEDBACK and self.demotion is Demotion.CPU_WEIGHT
+        return self.type is SchedulingType.MULTI_LEVEL_FEEDBACK and self.demotion is not Demotion.QUEUE_ORDER
+
+    @property
+    def suspends(self) -> bool:
+        """Whether running tasks are stopped while others go before them."""
+        return self.type is SchedulingType.MULTI_LEVEL_FEEDBACK and self.demotion is Demotion.SUSPEND
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

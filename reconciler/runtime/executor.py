@@ -29,6 +29,7 @@ from reconciler.controllers.base import (
     Assign,
     Charge,
     Cleanup,
+    Continue,
     Create,
     Delete,
     Dispatch,
@@ -47,6 +48,7 @@ from reconciler.controllers.base import (
     SetStatus,
     Signal,
     Spawn,
+    Suspend,
     Weigh,
     World,
 )
@@ -56,11 +58,12 @@ from reconciler.resources.kinds import STORED
 from reconciler.resources.meta import Key
 from reconciler.resources.pool import Pool
 from reconciler.resources.revision import Revision
+from reconciler.resources.task import TaskState
 from reconciler.resources.units import to_ms
 from reconciler.resources.worker import Worker, WorkerSpec
 from reconciler.runtime.budgets import Budgets
 from reconciler.runtime.observer import Observer
-from reconciler.runtime.queues import Queues
+from reconciler.runtime.queues import Queues, TaskQueue
 from reconciler.runtime.warm import Warm
 from reconciler.store.base import Store
 
@@ -162,8 +165,11 @@ class Executor:
             case Cleanup(key=key, files=files):
                 for problem in self._clean(key, files, world):
                     self._store.add_event(event(key, "CleanupFailed", problem, now, warning=True))
-            case Lane(pool=pool, slots=slots, template_hash=template_hash):
+            case Lane(pool=pool, slots=slots, template_hash=template_hash, still=still):
                 self._lane(pool, slots, template_hash, world, now)
+                self._queues.of(pool).standstill.lane = still
+            case Suspend(pool=pool, ids=ids) | Continue(pool=pool, ids=ids):
+                self._stop_or_go(self._queues.of(pool), ids, isinstance(action, Suspend))
             case Dispatch(pool=pool, ids=ids):
                 self._dispatch(pool, ids, now)
             case Expire(pool=pool, ids=ids):
@@ -273,12 +279,24 @@ class Executor:
         ]
         self.outbox += self._starts.tasks(pool, starts)
 
+    def _stop_or_go(self, queue: TaskQueue, ids: Sequence[int], stop: bool) -> None:
+        for task_id in ids:
+            record = queue.live.get(task_id)
+            if record is None or record.state is not TaskState.RUNNING:
+                continue  # its end came first
+            log.info("%s %s", "suspend" if stop else "continue", task_key(task_id))
+            if stop:
+                queue.standstill.begin(record)
+            else:
+                queue.standstill.end(record)
+            self._signal(task_key(task_id), queue.instance(record), "SIGSTOP" if stop else "SIGCONT", tree=False)
+
     def _weigh(self, pool: str, now: datetime) -> None:
         queue = self._queues.of(pool)
         for record in list(queue.running):
             used_ms = self._host.cpu_ms(record.pid) if record.pid else None
             level = queue.sinks(record, used_ms) if used_ms is not None else 0
-            if level:
+            if level and not queue.policy.suspends:
                 log.info("%s has used %d ms of CPU: it yields (level %d)", task_key(record.id), used_ms, level)
                 try:
                     self._host.renice(record.pid, nice_of(level, len(queue.policy.quanta)))

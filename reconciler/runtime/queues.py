@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
 
-from reconciler.controllers.base import Overdue
+from reconciler.controllers.base import Begun, Overdue, Suspension
 from reconciler.controllers.tasks import WEIGH_EVERY_MS
 from reconciler.policies.ordering.base import Ordering
 from reconciler.policies.ordering.choose import ordering_of
@@ -25,6 +25,7 @@ from reconciler.policies.ordering.fifo import Fifo
 from reconciler.resources.scheduling import SchedulingPolicySpec
 from reconciler.resources.task import TaskState
 from reconciler.resources.worker import Reason
+from reconciler.runtime.standstill import SUSPENDED, Standstill
 from reconciler.store.base import TaskRecord, Tasks
 
 ENDS_REMEMBERED = 64
@@ -60,6 +61,7 @@ class TaskQueue:
         self._late: dict[int, None] = {}
         self.next_retire_ms = 0
         self._weighed_ms = 0
+        self.standstill = Standstill(pool, tasks)
         self._sunk: dict[int, int] = {}
         self._delayed: list[tuple[int, int]] = []
         self._ends: list[tuple[int, int, int, bool]] = []  # at, id, attempt, kill
@@ -86,6 +88,7 @@ class TaskQueue:
     def _resume(self, policy: SchedulingPolicySpec) -> None:
         """The order goes on with what it knew before a restart; what an order of another policy knew is forgotten."""
         known, said = self._tasks.remembered(self.pool), policy.model_dump_json()
+        known.pop(SUSPENDED, None)  # whatever the policy
         if known.pop(_POLICY, None) == said:
             self._order.resume({name: json.loads(text) for name, text in known.items()})
             return
@@ -310,15 +313,39 @@ class TaskQueue:
         """The CPU time of all that runs has been looked at."""
         self._weighed_ms = now_ms
         self._sunk = {task_id: level for task_id, level in self._sunk.items() if task_id in self._running}
+        self.standstill.forget(self._running)
 
     def sinks(self, record: TaskRecord, cpu_ms: int) -> int:
         """The level to which that much CPU time takes a running task; 0: it has been there before."""
         order = self._order
-        level = order.level_of(cpu_ms) if isinstance(order, MultiLevelFeedback) else 0
+        if not isinstance(order, MultiLevelFeedback):
+            return 0
+        level = self.standstill.weigh(record.id, cpu_ms, order) if self.policy.suspends else order.level_of(cpu_ms)
         if level <= self._sunk.get(record.id, 0):
             return 0
         self._sunk[record.id] = level
         return level
+
+    def suspension(self, limit: int, now_ms: int) -> Suspension | None:
+        """What runs and what waits, where the policy stops what runs, or what it has stopped still stands."""
+        order, still = self._order, self.standstill
+        demotes = self.policy.suspends and isinstance(order, MultiLevelFeedback)
+        if not demotes and not still:
+            return None
+        waiting: list[int] = []
+        if isinstance(order, MultiLevelFeedback):
+            waiting = sorted(map(order.level, (*self._ahead, *self.ready(limit, now_ms))))[:limit]
+        begun = [
+            Begun(record.id, still.level(record.id), record.id in still)
+            for record in self._running.values()
+            if record.pid and not record.cancelling and record.id not in self.overran  # those are on their way out
+        ]
+        return Suspension(demotes, begun, waiting, tuple(still.unsaid & self._running.keys()), still.lane)
+
+    @property
+    def still(self) -> int:
+        """How many running tasks stand still."""
+        return len(self.standstill)
 
     def retired(self, now_ms: int, more: bool) -> None:
         """Ended tasks have been looked through; with `more`, the rest of them soon."""
@@ -457,6 +484,8 @@ class TaskQueue:
             self._recalled.discard(record.id)
         if self.overran:
             self.overran.pop(record.id, None)
+        if self.standstill:
+            self.standstill.end(record)
         record.claim = 0
 
 

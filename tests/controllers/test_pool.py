@@ -34,6 +34,7 @@ class World:
     revisions: list[Revision] = field(default_factory=list)
     mode: Mode = Mode.RUNNING
     claimed: int = 0
+    still: int = 0
     counts: dict[str, int] = field(default_factory=dict)
 
     def get(self, model: type[Any], name: str) -> Any:
@@ -232,6 +233,9 @@ def test_a_task_pool_has_slots_and_no_workers() -> None:
     assert all_of(made, Create) == []
     assert all_of(made, SetStatus)[0].status.tasks == TaskCounts(pending=7, running=3, dead_lettered=1)
     assert condition(made, "Ready")[:2] == ("True", "SlotsOpen")
+    assert all_of(plan(KEY, World(pool(4, tasks={}), [], [revision()], still=2), NOW), Lane) == [
+        Lane("web", 6, HASH, 2)
+    ]
 
 
 def test_a_pool_that_gets_tasks_loses_its_workers_first() -> None:

@@ -9,10 +9,25 @@ from typing import Any
 
 import pytest
 
-from reconciler.controllers.base import Dispatch, EndTask, Expire, Mode, Overdue, Plan, Recall, Record, Weigh
+from reconciler.controllers.base import (
+    Begun,
+    Continue,
+    Dispatch,
+    EndTask,
+    Expire,
+    Lane,
+    Mode,
+    Overdue,
+    Plan,
+    Recall,
+    Record,
+    Suspend,
+    Suspension,
+    Weigh,
+)
 from reconciler.controllers.tasks import AHEAD, AHEAD_MS, WEIGH_EVERY_MS, EndedTry, Verdict, after_exit, plan
 from reconciler.resources.meta import Intent, Key, Metadata, Wish
-from reconciler.resources.pool import Pool, PoolSpec, Retry
+from reconciler.resources.pool import Pool, PoolSpec, Retry, revision_hash
 from reconciler.resources.task import TaskState
 from reconciler.resources.units import from_ms, to_ms
 from reconciler.resources.worker import Reason
@@ -44,6 +59,8 @@ class World:
     waiting: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     ends_ms: list[int] = field(default_factory=list)
+    still: int = 0
+    standing: Suspension | None = None
 
     def get(self, model: type[Any], name: str) -> Any:
         return self.pool
@@ -71,6 +88,9 @@ class World:
 
     def overdue(self, now_ms: int) -> Sequence[Overdue]:
         return self.to_end
+
+    def suspension(self, limit: int, now_ms: int) -> Suspension | None:
+        return self.standing
 
     def ended_since(self, ms: int) -> int:
         return sum(at >= ms for at in self.ends_ms)
@@ -231,3 +251,23 @@ def test_where_the_policy_asks_for_it_the_cpu_time_of_what_runs_is_looked_at_now
     )
     later = plan(KEY, World(batch(), next_weigh_ms=NOW_MS + 700), NOW)
     assert later == Plan((), from_ms(NOW_MS + 700))
+
+
+def test_a_task_that_stands_still_keeps_its_slot_and_another_is_opened() -> None:
+    pool = batch()
+    begun = [Begun(number, 1 if number == 2 else 0, False) for number in (1, 2, 3, 4)]
+    stood = World(pool, claimed=5, standing=Suspension(True, begun, [0], (), 0))
+    said, suspended, lane = plan(KEY, stood, NOW).actions
+
+    assert isinstance(said, Record) and said.event.message.startswith("task/2 has used up its quantum")
+    assert (suspended, lane) == (Suspend("batch", (2,)), Lane("batch", 5, revision_hash(pool), 1))
+
+    begun = [begun[0], begun[1]._replace(suspended=True)]
+    ended = World(pool, claimed=2, still=1, standing=Suspension(True, begun, [], (), 1))
+    assert plan(KEY, ended, NOW).actions == (Continue("batch", (2,)), Lane("batch", 4, revision_hash(pool), 0))
+
+
+def test_what_an_earlier_controller_may_not_have_stopped_is_stopped_again() -> None:
+    begun = [Begun(number, 0, False) for number in (1, 2, 3, 4)] + [Begun(5, 1, True)]
+    stood = World(batch(), claimed=5, still=1, standing=Suspension(True, begun, [], (5,), 1))
+    assert plan(KEY, stood, NOW).actions == (Suspend("batch", (5,)),)

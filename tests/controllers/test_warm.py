@@ -48,6 +48,7 @@ class Lines:
 class Queue:
     next_deadline_ms = next_late_ms = next_due_ms = next_weigh_ms = None
     next_retire_ms = 1 << 62
+    still = 0
 
     def __init__(self, count: int) -> None:
         self._ids = list(range(1, count + 1))

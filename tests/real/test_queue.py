@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from tests.real.house import House, eventually, worker
+from tests.real.house import House, eventually, threads_state, worker
 from tests.real.test_tasks import apply, runs
 
 
@@ -138,3 +138,49 @@ def test_a_share_that_was_used_is_remembered_over_a_death_of_the_controller(hous
 
     greedy, modest = (house.task_ended(id_) for id_ in waiting)
     assert modest["startedAt"] < greedy["startedAt"], "both begin anew, and who came first goes first"
+
+
+SUSPENDING = {"type": "MultiLevelFeedback", "quanta": ["100ms", "1h"], "demotion": "Suspend"}
+BUSY = ["sh", "-c", "while :; do :; done"]
+
+
+def stopped(pid: int) -> bool:
+    return threads_state(pid) == "T"
+
+
+def test_a_task_that_has_used_up_its_quantum_stands_still_while_another_needs_its_slot(
+    shared: House, name: str
+) -> None:
+    apply(shared, name, replicas=1, scheduling=SUSPENDING)
+    busy = shared.submit(name, BUSY)
+    pid = eventually(lambda: shared.task(busy).get("pid"))
+    go = shared.path / f"{name}.go"
+    quick = shared.submit(name, ["sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done"])
+    eventually(lambda: shared.task(quick).get("pid"), what="the short one to begin")
+    eventually(lambda: stopped(pid))
+    assert shared.task(busy)["state"] == "Running" and "stands still" in shared.task(busy)["message"]
+    assert "TaskSuspended" in {event["reason"] for event in shared.events(f"pool/{name}")}
+    waits = shared.submit(name, worker("task", 0))
+    go.touch()
+    assert shared.task_ended(waits)["state"] == "Succeeded", "it is of a higher level, too"
+    eventually(lambda: not stopped(pid), what="the long one to go on")
+    assert not shared.task(busy)["message"]
+    done(shared, "cancel", f"task/{busy}")
+    assert shared.task_ended(busy)["state"] == "Cancelled"
+
+
+def test_what_stands_still_goes_on_after_a_death_of_the_controller_and_under_another_policy(house: House) -> None:
+    house.manifest("batch", replicas=1, tasks={"mode": "PerTask", "scheduling": SUSPENDING})
+    house.up()
+    busy = house.submit("batch", BUSY)
+    pid = eventually(lambda: house.task(busy).get("pid"))
+    quick = house.submit("batch", ["sleep", "1000"])
+    eventually(lambda: house.task(quick).get("pid") and stopped(pid))
+
+    house.kill_controller()
+    eventually(lambda: house.serving() and house.task(busy).get("pid") == pid and house.task(busy)["message"])
+    assert stopped(pid)
+    house.manifest("batch", replicas=1, tasks={"mode": "PerTask"})
+    assert house.cli("source", "sync").returncode == 0
+
+    eventually(lambda: not stopped(pid), what="the long one to go on")

@@ -284,3 +284,59 @@ def test_what_the_tenants_have_used_outlives_the_controller_and_not_the_policy()
     after.order_by(FAIR)
     assert after.ready(2, 0) == [greedy[0], modest[0]], "another policy begins anew"
     assert set(store.tasks.remembered("batch")) == {"policy"}
+
+
+SUSPENDING = SchedulingPolicySpec.model_validate(
+    {"type": "MultiLevelFeedback", "quanta": ["100ms", "1s"], "boostInterval": "30s", "demotion": "Suspend"}
+)
+
+
+def running(store: MemoryStore, queue: TaskQueue) -> TaskRecord:
+    record = queue.claim(submitted(store, queue).id)
+    queue.began(record, 100 + record.id, 0, 0)
+    return record
+
+
+def test_what_stands_still_is_known_after_a_restart_until_it_goes_on_or_ends() -> None:
+    store, queue = a_queue()
+    queue.order_by(SUSPENDING)
+    first, second, third = (running(store, queue) for _ in range(3))
+    for record in (first, second, third):
+        queue.standstill.begin(record)
+    queue.standstill.end(first)
+    queue.end(third, TaskState.SUCCEEDED, 9)
+    store.commit()
+    assert queue.still == 1 and not first.message and "stands still" in second.message
+
+    after = Queues(store.tasks, store.id).of("batch")
+    for record in (first, second):
+        after.began(record, record.pid, 0, 0)
+    seen = after.suspension(2, 0)
+    assert seen is not None and not seen.demotes, "its policy is not known yet"
+    assert [(task.id, task.suspended) for task in seen.begun] == [(first.id, False), (second.id, True)]
+    assert list(seen.unsaid) == [second.id]
+    after.order_by(SUSPENDING)
+    after.end(second, TaskState.FAILED, 9)
+    assert after.still == 0 and set(store.tasks.remembered("batch")) == {"policy"}
+
+
+def test_a_boost_forgives_what_runs_the_cpu_time_it_has_used() -> None:
+    store, queue = a_queue()
+    queue.order_by(SUSPENDING)
+    long, short = running(store, queue), submitted(store, queue)
+
+    def levels(now_ms: int) -> tuple[list[int], list[int]]:
+        seen = queue.suspension(1, now_ms)
+        assert seen is not None
+        return [task.level for task in seen.begun], list(seen.waiting)
+
+    queue.sinks(long, 99)
+    assert levels(1_000) == ([0], [0])
+    queue.sinks(long, 2_000)
+    assert levels(2_000) == ([1], [0])
+    queue.ready(1, 31_500)
+    queue.sinks(long, 2_050)
+    assert levels(31_500) == ([0], [0])
+    queue.sinks(long, 2_150)
+    assert levels(32_000) == ([1], [0])
+    assert queue.live[short.id] is short

@@ -50,6 +50,8 @@ class MultiLevelFeedback:
         self._sinks_at_ms = list(accumulate(quantum_s * 1000 for quantum_s in quanta_s[:-1]))
         self._boost_ms = round(boost_s * 1000)
         self._boosted_ms: int | None = None
+        self.boosts = 0
+        """How often everything has gone back to the first level."""
         self._levels: list[list[_Line]] = [[_Line(level)] for level in range(len(quanta_s))]
         self._line: dict[int, _Line] = {}
         self._taken: dict[int, int] = {}
@@ -123,6 +125,11 @@ class MultiLevelFeedback:
         """How long the others take is not known here."""
         return False
 
+    def level(self, task_id: int) -> int:
+        """Of one that waits, or has been taken."""
+        line = self._line.get(task_id)
+        return line.level if line is not None else self._taken.get(task_id, 0)
+
     def level_of(self, cpu_ms: float) -> int:
         """The level of a task that has used that much CPU since the last boost."""
         return bisect_right(self._sinks_at_ms, cpu_ms)
@@ -168,6 +175,7 @@ class MultiLevelFeedback:
         self._line[task_id] = line
 
     def _boost(self) -> None:
+        self.boosts += 1
         lines = [line for level in self._levels for line in level if len(line)]
         if any(line.level for line in lines):
             for line in lines:
