@@ -25,6 +25,9 @@ from .cgroups import Cgroups
 from .machine import Child
 from .table import S
 
+BEGINNING_S = 1.0
+"""So long a process that has neither command line nor environment is taken for one that is just becoming a program."""
+
 LOOKED_AT_ONCE = 64
 """So many new instances are looked at in one turn."""
 
@@ -56,6 +59,8 @@ class Trees:
         self.limited = Cgroups(state_dir, complain, use_cgroup)
         self._left: dict[str, _Left] = {}
         self._children = system.OwnChildren()
+        self._beginning = False
+        """The look under way has met a process that cannot be told yet."""
         self._entered: list[Child] = []
         """In their cgroups since the last look whether they are so with all they have started."""
 
@@ -167,12 +172,16 @@ class Trees:
     def _look(self, own: Container[int], hidden: Sequence[_Left], busy: set[str]) -> None:
         # a session keeps its number from being given away; where somebody has that pid, the session is his
         sessions = {left.session: left for left in self._left.values() if left.session and not _taken(left.session)}
+        self._beginning = False
         self._sweep_children(own, sessions, busy)
         for left in hidden:
             if left.leaf is not None and self._empty_cgroup(left):
                 busy.add(left.child.instance)
         if any(left.child.adopted for left in hidden):
             self._scan(own, sessions, busy)
+        if self._beginning:  # it may carry any token: the next look tells
+            since = time.monotonic() - BEGINNING_S
+            busy.update(left.child.instance for left in self._left.values() if left.since > since)
 
     def _sweep_children(self, own: Container[int], sessions: Mapping[int, _Left], busy: set[str]) -> None:
         again = True
@@ -220,9 +229,12 @@ class Trees:
         for left in self._left.values():
             if (pid, stat.start_ticks) in left.killed:
                 return left
-        token = system.token_of(system.environ_of(pid))
+        environ = system.environ_of(pid)
+        token = system.token_of(environ)
         if token is not None:
             return self._left.get(token)
+        if environ == b"" and stat.session not in sessions and system.beginning(pid):
+            self._beginning = True
         return sessions.get(stat.session)
 
     def _kill_one(self, send: Callable[[int], object], left: _Left, pid: int, stat: system.Stat) -> None:

@@ -15,6 +15,7 @@ import struct
 from typing import NamedTuple
 
 TOKEN = b"RECONCILER_INSTANCE="
+KTHREADD = 2
 
 
 def encode(text: str) -> bytes:
@@ -55,6 +56,18 @@ def environ_of(pid: int) -> bytes | None:
             return file.read()
     except OSError:
         return None
+
+
+def beginning(pid: int) -> bool:
+    """Whether it is just becoming another program, or ending: it has no command line either. The kernel's own are neither."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            if file.read(1):
+                return False
+    except OSError:
+        return False
+    stat = stat_of(pid)
+    return stat is not None and stat.ppid not in (0, KTHREADD)
 
 
 def token_of(environ: bytes | None) -> str | None:

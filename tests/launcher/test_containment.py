@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.launcher.containment import Trees
+from reconciler.launcher.containment import BEGINNING_S, Trees
 from reconciler.launcher.machine import Child
 from reconciler.launcher.system import OwnChildren
 from reconciler.launcher.table import S
@@ -94,3 +96,37 @@ def test_one_that_has_ended_before_the_look_is_no_matter(trees: Trees, enter: En
     trees.look_at_entered(OwnChildren().read())
     assert not child.enclosed
     assert _gone(trees, child, [os.getpid(), *OwnChildren().read()], wait_until) == 0
+
+
+HIDES = """
+import ctypes, struct, time
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+with open("/proc/self/stat") as file:
+    fields = [int(word) for word in file.read().rpartition(")")[2].split()[1:]]
+code, end_code, stack, data, end_data, brk = (fields[number - 4] for number in (26, 27, 28, 45, 46, 47))
+described = struct.pack("12QII", code, end_code, data, end_data, brk, libc.sbrk(0), *[stack] * 5, 0, 0, 0xFFFFFFFF)
+print(libc.prctl(35, 14, ctypes.create_string_buffer(described), ctypes.c_ulong(len(described)), 0), flush=True)
+time.sleep(1000)
+"""
+"""Shows neither command line nor environment, as the kernel does between one program and the next."""
+
+
+def test_what_cannot_be_told_yet_is_waited_for_a_moment_and_no_longer(tmp_path: Path, wait_until: Any) -> None:
+    trees = Trees(str(tmp_path), lambda text: None, use_cgroup=False)
+    words = [sys.executable, "-I", "-S", "-c", HIDES]
+    stranger = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert stranger.stdout is not None
+        if stranger.stdout.readline() != b"0\n":
+            pytest.skip("missing right: prctl PR_SET_MM_MAP")
+        child = Child("worker/a", f"{tmp_path}.1")
+        child.pid, child.state = 1 << 30, S.UP  # it has ended, and been reaped
+        began = time.monotonic()
+        assert _gone(trees, child, [], wait_until) == 0
+        assert time.monotonic() - began >= BEGINNING_S
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.communicate()
+        trees.close()
