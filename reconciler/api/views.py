@@ -96,10 +96,11 @@ def with_usage(text: str, sample: Sample | None) -> str:
 def usage(sample: Sample) -> str:
     """One sample."""
     cpu = "" if sample.cpu_percent is None else f'"cpuPercent":{sample.cpu_percent:.1f},'
+    stopped = '"stopped":true,' if sample.stopped else ""
     return (
         f'{{{cpu}"memoryBytes":{sample.memory_bytes},"virtualMemoryBytes":{sample.virtual_memory_bytes},'
         f'"threads":{sample.threads},"openFiles":{sample.open_files},"processes":{sample.processes},'
-        f'"sampledAt":"{format_moment(sample.at)}"}}'
+        f'{stopped}"sampledAt":"{format_moment(sample.at)}"}}'
     )
 
 

@@ -99,6 +99,8 @@ def state_of_worker(status: dict[str, Any]) -> str:
     """
     if status["state"] in ("Pending", "Backoff") and status.get("message", "").startswith("stopped by "):
         return "Stopped"
+    if status.get("stopped"):  # by a signal, or a debugger
+        return "Stopped"
     if status["state"] != "Backoff" or "nextStartAt" not in status:
         return str(status["state"])
     word = "CrashLoop" if status.get("failures", 0) >= CRASH_LOOP_AT else "Backoff"

@@ -101,11 +101,12 @@ def _chosen(client: Client, which: Sequence[str]) -> list[dict[str, Any]]:
     """The sources of these names or paths, as they are."""
     known: list[dict[str, Any]] = client.status()["sources"]
     chosen = []
-    for word in which:
+    for given in which:
+        word = given.removeprefix("source/")  # as `get sources -o name` has it
         found = next((one for one in known if word == one["name"] or os.path.abspath(word) == one["path"]), None)
         if found is None:
             listed = ", ".join(one["name"] for one in known)
-            raise NotFound(f"there is no source {word!r}", f"there are: {listed}" if listed else "the daemon has none")
+            raise NotFound(f"there is no source {given!r}", f"there are: {listed}" if listed else "the daemon has none")
         chosen.append(found)
     return chosen or (known if not which else [])
 

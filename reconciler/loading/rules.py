@@ -42,12 +42,12 @@ class Rule(NamedTuple):
     @property
     def severity(self) -> Severity:
         """What it usually is; the problem itself has the last word."""
-        return "warning" if self.layer is Layer.LINT else "error"
+        return "warning" if self.layer is Layer.LINT or self.id == "unused-value" else "error"
 
     @property
     def can_be_ignored(self) -> bool:
-        """Warnings can be silenced; an error is what the daemon refuses, and no comment changes that."""
-        return self.severity == "warning"
+        """Lint can be silenced; an error is what the daemon refuses, and no comment changes that."""
+        return self.layer is Layer.LINT
 
 
 _FILE = (
@@ -118,7 +118,7 @@ _TEMPLATE = (
     ),
     Rule(
         "unused-value", Layer.FILE, "a value that was given with --set is used by no manifest",
-        "It changes nothing: most often its name is misspelt. This is a warning.",
+        "It changes nothing: most often its name is misspelt.",
         "Write the name as the manifests' expressions have it, or leave the option out.",
     ),
     Rule(

@@ -51,6 +51,8 @@ class Sampler:
         self._latest: Look | None = None
         self._samples: Samples = {}
         self._histories: dict[str, History] = {}
+        self._stopped: list[set[str]] = [set(), set()]
+        """Who was found stopped, by the look before the last and by the last."""
         self._error = ""
 
     async def run(self) -> None:
@@ -94,7 +96,13 @@ class Sampler:
             return [
                 f"SamplingStuck: a look at /proc has not come back for {took_s:.0f} s: a process hangs in the kernel"
             ]
-        return [f"SamplingFailed: /proc cannot be read: {self._error}"] if self._error else []
+        if self._error:
+            return [f"SamplingFailed: /proc cannot be read: {self._error}"]
+        lasting = sorted(set.intersection(*self._stopped))  # a debugger stops a process for a moment, too
+        return [
+            f"{key} is stopped (SIGSTOP, SIGTTIN or a debugger) and does nothing: reconciler signal SIGCONT {key}"
+            for key in lasting
+        ]
 
     def _begin(self, regular: bool) -> asyncio.Task[None]:
         """One look at a time."""
@@ -115,6 +123,8 @@ class Sampler:
         self._error = ""
         self._looked_s = self._clock.monotonic()
         self._samples, self._latest = latest, look
+        now = {key for key, (_, one) in latest.items() if one.stopped and key.startswith("worker/")}
+        self._stopped = [self._stopped[1], now]
         if regular:
             self._remember(since_regular, roots)
             self._regular = look

@@ -37,6 +37,8 @@ class Stat(NamedTuple):
     virtual_bytes: int
     resident_pages: int
     zombie: bool
+    stopped: bool = False
+    """By SIGSTOP, by reading from a terminal in the background, by a debugger."""
 
 
 class Root(NamedTuple):
@@ -73,6 +75,8 @@ class Sample(NamedTuple):
     threads: int
     open_files: int
     processes: int
+    stopped: bool = False
+    """Its first process; of a pool, and of what is past, it is not known."""
 
 
 def stat(line: bytes) -> Stat:
@@ -88,6 +92,7 @@ def stat(line: bytes) -> Stat:
         virtual_bytes=int(words[20]),
         resident_pages=int(words[21]),
         zombie=words[0] in (b"Z", b"X"),
+        stopped=words[0] in (b"T", b"t"),
     )
 
 
@@ -200,6 +205,7 @@ def sample(
         threads=threads,
         open_files=now.open_files.get(root.key, 0),
         processes=processes,
+        stopped=first is not None and first.stopped,
     )
 
 
@@ -236,7 +242,7 @@ class History:
     def add(self, one: Sample) -> None:
         """The newest; the oldest goes when there are too many."""
         cpu = self._NONE if one.cpu_percent is None else one.cpu_percent
-        packed = self._FORM.pack(one.at.timestamp(), cpu, *one[2:])
+        packed = self._FORM.pack(one.at.timestamp(), cpu, *one[2:7])
         if self._count < HISTORY:
             self._ring += packed
         else:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import resource
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +64,16 @@ def test_workers_and_their_pool_are_sampled_again_and_again(roots: list[Root]) -
     assert len(sampler.history("pool/web")) >= 3
     assert sampler.history("worker/web-1", "another start") == []
     assert sampler.problems == []
+
+
+def test_fault_P16_a_worker_that_a_signal_has_stopped_is_a_problem_until_it_goes_on(roots: list[Root]) -> None:
+    sampler = Sampler(lambda: roots, SystemClock(), every_s=0.05)
+    said = "worker/web-1 is stopped (SIGSTOP, SIGTTIN or a debugger) and does nothing: reconciler signal SIGCONT worker/web-1"
+    os.kill(roots[1].pid, signal.SIGSTOP)
+    asyncio.run(beside(sampler, lambda: sampler.problems == [said]))
+    assert [one.stopped for root in roots if (one := sampler.of(root.key, root.pid))] == [False, True]
+    os.kill(roots[1].pid, signal.SIGCONT)
+    asyncio.run(beside(sampler, lambda: sampler.problems == []))
 
 
 def test_nothing_is_sampled_unasked_when_that_is_switched_off(roots: list[Root]) -> None:

@@ -94,6 +94,22 @@ def test_fault_P16_a_stopped_worker_is_found_by_its_liveness_probe(shared: House
     assert not alive(pid)
 
 
+def test_fault_P16_a_stopped_worker_without_a_probe_is_shown_as_stopped(shared: House, name: str) -> None:
+    shared.apply(name, ["sleep", "1000"])
+    shared.ready(name, 1)
+    os.kill(shared.worker(f"{name}-0")["pid"], signal.SIGSTOP)
+
+    def shown(word: str) -> bool:
+        shared.cli("top")
+        lines = shared.cli("get", "workers").stdout.splitlines()
+        return [line.split()[2] for line in lines if line.startswith(f"{name}-0 ")] == [word]
+
+    eventually(lambda: shown("Stopped"))
+    eventually(lambda: shared.cli("top") and f"worker/{name}-0 is stopped" in shared.cli("status").stdout)
+    assert shared.cli("signal", "SIGCONT", f"worker/{name}-0").returncode == 0
+    eventually(lambda: shown("Ready"))
+
+
 def test_a_worker_is_asked_over_tls_with_the_headers_that_are_declared(
     shared: House, name: str, health: Path, tmp_path: Path
 ) -> None:

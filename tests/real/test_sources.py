@@ -71,7 +71,12 @@ def test_a_source_is_suspended_over_a_restart_of_the_controller_and_resumed(hous
     house.manifest("web", worker("ledger"))
     house.up()
     house.living("web", 1)
-    assert house.cli("source", "suspend", "--reason", "night").returncode == 0
+    assert (
+        house.cli(
+            "source", "suspend", house.cli("get", "sources", "-o", "name").stdout.strip(), "--reason", "night"
+        ).returncode
+        == 0
+    )
     house.kill_controller()
     eventually(house.serving)
     house.manifest("web", worker("ledger"), replicas=3)
