@@ -35,6 +35,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from reconciler.api import locks, rollouts, sources, tasks, used, views, why
 from reconciler.api.answers import ERRORS, json_answer
 from reconciler.api.base import Daemon
+from reconciler.api.direct import Direct
 from reconciler.api.found import object_of, task_of
 from reconciler.api.inforce import joined
 from reconciler.api.operate import Operate
@@ -49,7 +50,6 @@ from reconciler.api.requests import (
     task_state,
 )
 from reconciler.api.server import may_call
-from reconciler.api.shortcut import Shortcut
 from reconciler.api.submission import Submissions
 from reconciler.api.waits import Waits
 from reconciler.api.watch import Watcher, events
@@ -109,8 +109,9 @@ def create_app(daemon: Daemon, clock: Clock | None = None) -> Starlette:
         _route(f"{v1}/{{kind}}/{{name}}", writing.replace, "PUT"),
         _route(f"{v1}/{{kind}}/{{name}}", removal.one, "DELETE"),
     ]
-    before = [Middleware(_Guard), Middleware(Shortcut, submissions)]
-    return Starlette(routes=routes, exception_handlers=ERRORS, middleware=before)
+    app = Starlette(routes=routes, exception_handlers=ERRORS, middleware=[Middleware(_Guard)])
+    app.state.direct = Direct(daemon, submissions)
+    return app
 
 
 class _Shutdown(Model):

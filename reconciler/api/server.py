@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from reconciler.api.base import Caller
@@ -52,7 +52,8 @@ async def serve(app: Any, sock: socket.socket, ready: Callable[[], None]) -> Non
     state = ServerState()
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(config, state, {}), sock=sock, backlog=MAX_CONNECTIONS)
+    direct = app.state.direct
+    server = await loop.create_server(lambda: _Connection(config, state, direct), sock=sock, backlog=MAX_CONNECTIONS)
     try:
         ready()
         await loop.create_future()
@@ -86,7 +87,13 @@ def _quiet(app: Any) -> Any:
 
 
 class _Connection(HttpToolsProtocol):
-    """One client: knows who it is, and how much head it has sent."""
+    """One client: knows who it is, and how much head it has sent; what may go the short way goes it."""
+
+    def __init__(self, config: Config, state: ServerState, direct: Any) -> None:
+        super().__init__(config, state, {})
+        self._direct = direct
+        self._unread: RequestResponseCycle | None = None
+        """A request that goes the short way once its body is here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -106,6 +113,46 @@ class _Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
         super().on_header(name, value)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._unread is not None and self._unread is self.cycle:
+            self._unread = None
+            self._begin(self.cycle)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Of uvicorn; should another version of it not call this any more, everything goes the long way."""
+        short = app is self.app and not cycle.waiting_for_100_continue and not self.flow.write_paused
+        if not short or not self._direct.takes(cycle.scope):
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._unread = cycle
+        else:
+            self._begin(cycle)
+
+    def _begin(self, cycle: RequestResponseCycle) -> None:
+        try:
+            begun = self._direct.begin(cycle.scope, bytes(cycle.body))
+        except Exception:  # a defect, which the application meets too, and answers
+            begun = None
+        if begun is None:
+            super()._start_asgi_task(cycle, self.app)
+            return
+        self.tasks.add(begun.durable)
+        begun.durable.add_done_callback(lambda _: self._finish(cycle, begun))
+
+    def _finish(self, cycle: RequestResponseCycle, begun: Any) -> None:
+        self.tasks.discard(begun.durable)
+        if begun.durable.cancelled():
+            return  # serving ends
+        answer = self._direct.response(begun, cycle.keep_alive)
+        if cycle.disconnected:
+            return
+        self.transport.write(answer)
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _count(self, count_bytes: int) -> None:
         self.head_bytes += count_bytes

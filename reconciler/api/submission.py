@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
@@ -14,7 +15,7 @@ from starlette.responses import Response
 
 from reconciler.api import views
 from reconciler.api.answers import json_answer
-from reconciler.api.base import Daemon
+from reconciler.api.base import Caller, Daemon
 from reconciler.api.found import pool_of, task_of
 from reconciler.api.requests import actor_of, body, caller_of, invalid, read
 from reconciler.clock import Clock
@@ -48,26 +49,32 @@ class Submissions:
         self._full_since: dict[str, float] = {}
         self._submitters: dict[tuple[str, int], float] = {}
 
+    def take(self, pool: str, body: bytes, caller: Caller, only_names: bool = False) -> Callable[[], bytes]:
+        """Stages the tasks; gives what makes the answer when that is durable. Raises ReconcilerError: none is staged."""
+        pool_of(self._store, pool)
+        listed = body.lstrip()[:1] == b"["
+        try:
+            submissions = _many(body) if listed else [_ONE.validate_json(body)]
+        except ValidationError as error:
+            raise invalid(error, Submission) from None
+        records = self._daemon.submit(pool, submissions)
+        self._note_submitter(caller, pool)
+        if only_names:
+            return partial(views.names, records)
+        return partial(views.tasks, records) if listed else lambda: views.task(records[0]).encode()
+
     async def submit(self, request: Request) -> Response:
         pool = request.path_params["name"]
         pool_of(self._store, pool)
         names = _only_names(request)
         body = await read(request)
-        many = body.lstrip()[:1] == b"["
         try:
-            submissions = _many(body) if many else [_ONE.validate_json(body)]
-        except ValidationError as error:
-            raise invalid(error, Submission) from None
-        try:
-            records = self._daemon.submit(pool, submissions)
+            answer = self.take(pool, body, caller_of(request), names)
         except QueueFull as error:
             await self._note_full(pool, error)
             raise
-        self._note_submitter(request, pool)
         await self._daemon.committed()
-        if names:
-            return json_answer(views.names(records), 201)
-        return json_answer(views.tasks(records) if many else views.task(records[0]), 201)
+        return json_answer(answer(), 201)
 
     async def cancel(self, request: Request) -> Response:
         record = task_of(self._daemon, request.path_params["name"])
@@ -105,14 +112,15 @@ class Submissions:
             with suppress(StoreFull):
                 await self._daemon.committed()
 
-    def _note_submitter(self, request: Request, pool: str) -> None:
+    def _note_submitter(self, caller: Caller, pool: str) -> None:
         """One event for each who submits to a pool, not one for each request: there may be thousands a second."""
-        caller = caller_of(request)
         now_s = time.monotonic()
         who = (pool, caller.uid)
         if now_s - self._submitters.get(who, -_SUBMIT_EVENT_S) >= _SUBMIT_EVENT_S:
             self._submitters[who] = now_s
-            self._say(request, Key("Pool", pool), "TasksSubmitted", f"{caller.user} submits tasks")
+            cause = Cause(actor=f"user {caller.user}")
+            message = f"{caller.user} submits tasks"
+            self._store.add_event(event(Key("Pool", pool), "TasksSubmitted", message, self._clock.now(), cause=cause))
 
     def _say(self, request: Request, key: Key, reason: str, message: str) -> None:
         self._store.add_event(event(key, reason, message, self._clock.now(), cause=Cause(actor=actor_of(request))))
