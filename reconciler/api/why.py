@@ -122,10 +122,13 @@ def _worker(worker: Worker, store: Store, now: datetime) -> Answer:
     pool, status = store.get(Pool, worker.spec.pool), worker.status
     chain = [decision.to_json() for decision in status.decisions]
     answer = _answer(worker.key, status.state, status.message, pool, chain, _next(worker, pool, store, now))
-    found = fault.of_end(status.last_exit) if status.last_exit is not None else None
-    if found is None or status.state in (State.READY, State.RUNNING):
+    end = status.last_exit
+    found = fault.of_end(end) if end is not None else None
+    if end is None or found is None or status.state in (State.READY, State.RUNNING):
         return answer
-    return {**answer, "fault": {"type": found.type, "what": found.what, "mend": found.mend}}
+    whose = str(worker.key) if end.instance == status.instance else f"{worker.key} --previous"
+    mend = found.mend.replace("KIND/NAME", whose)
+    return {**answer, "fault": {"type": found.type, "what": found.what, "mend": mend}}
 
 
 def _next(worker: Worker, pool: Pool | None, store: Store, now: datetime) -> Answer:

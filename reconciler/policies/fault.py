@@ -24,6 +24,7 @@ class Fault(NamedTuple):
     type: FaultType
     what: str
     mend: str
+    """KIND/NAME in it is the object."""
 
 
 ENDS: dict[Reason, Fault | None] = {
@@ -40,12 +41,12 @@ ENDS: dict[Reason, Fault | None] = {
     Reason.EXITED: Fault(
         FaultType.UNEXPECTED_EXIT,
         "it ended by itself with an exit code other than 0",
-        "its last words: `reconciler logs worker/NAME --previous`",
+        "its last words: `reconciler logs KIND/NAME`",
     ),
     Reason.SIGNALLED: Fault(
         FaultType.UNEXPECTED_EXIT,
         "a signal ended it that the reconciler did not send",
-        "a crash (SIGSEGV, SIGABRT) or somebody's kill; its last words: `reconciler logs worker/NAME --previous`",
+        "a crash (SIGSEGV, SIGABRT) or somebody's kill; its last words: `reconciler logs KIND/NAME`",
     ),
     Reason.KILLED_EXTERNALLY: Fault(
         FaultType.UNEXPECTED_EXIT,
@@ -70,7 +71,7 @@ ENDS: dict[Reason, Fault | None] = {
     Reason.EXIT_UNKNOWN: Fault(
         FaultType.UNEXPECTED_EXIT,
         "it ended while nobody could see how",
-        "the launcher had died; its last words: `reconciler logs worker/NAME --previous`",
+        "the launcher had died; its last words: `reconciler logs KIND/NAME`",
     ),
     Reason.HOST_REBOOTED: Fault(
         FaultType.UNEXPECTED_EXIT,

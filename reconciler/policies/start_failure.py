@@ -57,7 +57,7 @@ _LIMIT_HINTS = {
 _EXEC_HINTS = {
     ENOENT: "the file is missing, or the interpreter in its first line (#!) is; does that line end in CRLF?",
     ENOTDIR: "a part of its path is not a directory",
-    EACCES: "it must be a file with the x bit (chmod +x), on a file system not mounted noexec",
+    EACCES: "it must be a file with the x bit (chmod +x), on a file system not mounted noexec, below directories that its account may enter",
     ENOEXEC: "it is empty, built for another machine, or a script whose first line does not begin with #!",
     E2BIG: "arguments and environment together are too long for the kernel",
 }

@@ -166,6 +166,13 @@ def test_a_worker_in_trouble_is_told_what_kind_of_fault_it_is_and_the_mend(house
     assert found["fault"]["mend"].startswith("raise resources.limits.memory")
 
 
+@pytest.mark.parametrize(("instance", "words"), [("u.2", "worker/web-0"), ("u.3", "worker/web-0 --previous")])
+def test_the_mend_names_the_command_that_shows_the_last_words(house: Any, instance: str, words: str) -> None:
+    ended = LastExit(code=3, reason=Reason.EXITED, at=NOW, instance="u.2")
+    found = put(house, State.STARTING, instance=instance, last_exit=ended)
+    assert found["fault"]["mend"] == f"its last words: `reconciler logs {words}`"
+
+
 def test_a_full_queue_leaves_one_event_however_often_it_refuses(house: Any) -> None:
     house.within(lambda: house.daemon.add_pool("batch", tasks=True, queue_limit=1))
     with house.client() as client:
