@@ -20,6 +20,10 @@ def main() -> None:
     from reconciler.errors import ReconcilerError
 
     try:
+        if asked := os.environ.get("_RECONCILER_COMPLETE"):
+            from reconciler.cli.completion import complete
+
+            sys.exit(complete(root, asked))
         with root.make_context("reconciler", sys.argv[1:]) as context:
             code = root.invoke(context)
     except click.exceptions.Exit as done:

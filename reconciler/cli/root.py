@@ -11,6 +11,7 @@ from reconciler.cli.connection import state_option
 VERBS = {
     "apply": "manifests",
     "cancel": "tasks",
+    "completion": "completion",
     "delete": "objects",
     "describe": "describe",
     "diff": "plan",
@@ -33,6 +34,7 @@ VERBS = {
     "render": "render",
     "run": "tasks",
     "scale": "objects",
+    "schema": "schema",
     "signal": "operate",
     "start": "operate",
     "source": "source",
