@@ -21,7 +21,7 @@ from reconciler.resources.environment import ValueFrom
 
 _READ_BYTES = 1 << 18
 
-LOOK_EVERY_S = 0.005
+LOOK_EVERY_S = 0.01
 """So often is looked while it rests: no word waits longer."""
 
 
