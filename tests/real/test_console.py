@@ -56,7 +56,7 @@ def test_since_begins_at_the_lines_of_that_time(house: House) -> None:
 
     def since() -> str | None:
         asked = time.monotonic()
-        found = house.cli("logs", "worker/web-0", "--since", f"{asked - gone + 7:.0f}s").stdout
+        found: str = house.api("GET", f"/api/v1/workers/web-0/logs?since={asked - gone + 7:.0f}s")[1]
         return found if time.monotonic() - asked < 5 else None  # else it may have been answered for a later moment
 
     assert eventually(since) == "after\n"
@@ -132,8 +132,7 @@ def test_a_real_journald_has_the_lines_with_their_priority_and_worker(house: Hou
         found = subprocess.run(read, capture_output=True, text=True, timeout=30).stdout
         return [json.loads(line) for line in found.splitlines()]
 
-    eventually(lambda: len(lines()) > 2)
-    found = lines()
+    found = eventually(lambda: len(shown := lines()) > 2 and shown)
 
     assert [line["MESSAGE"] for line in found[:3]] == ["slow answer", "web-0 says 1", "web-0 says 2"]
     assert [line["PRIORITY"] for line in found[:3]] == ["4", "6", "6"]

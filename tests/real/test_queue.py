@@ -159,12 +159,12 @@ def test_a_task_that_has_used_up_its_quantum_stands_still_while_another_needs_it
     eventually(lambda: shared.task(quick).get("pid"), what="the short one to begin")
     eventually(lambda: stopped(pid))
     assert shared.task(busy)["state"] == "Running" and "stands still" in shared.task(busy)["message"]
-    assert "TaskSuspended" in {event["reason"] for event in shared.events(f"pool/{name}")}
+    eventually(lambda: "TaskSuspended" in {event["reason"] for event in shared.events(f"pool/{name}")})
     waits = shared.submit(name, worker("task", 0))
     go.touch()
     assert shared.task_ended(waits)["state"] == "Succeeded", "it is of a higher level, too"
     eventually(lambda: not stopped(pid), what="the long one to go on")
-    assert not shared.task(busy)["message"]
+    eventually(lambda: not shared.task(busy)["message"])
     done(shared, "cancel", f"task/{busy}")
     assert shared.task_ended(busy)["state"] == "Cancelled"
 
