@@ -8,6 +8,7 @@ Reads only. What may not be read is left out.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from collections.abc import Callable, Iterator
@@ -33,14 +34,16 @@ def in_force(pid: int, template: Template | None = None) -> dict[str, Any]:
     try:
         status = dict(line.split(":\t", 1) for line in _read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
         rlimits = dict(_rlimits(_read(f"/proc/{pid}/limits")))
-        directories = list(_cgroups(_read(f"/proc/{pid}/cgroup")))
         nice = os.getpriority(os.PRIO_PROCESS, pid)
+        cgroups = _read(f"/proc/{pid}/cgroup")
+        limits = _limits(list(_cgroups(cgroups)))
+        if _read(f"/proc/{pid}/cgroup") != cgroups:
+            return {}  # it has ended or been moved meanwhile: what was read may be nobody's
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return {}
     if "Umask" not in status:
         return {}  # a zombie: nothing of this is its own any more
     uid = int(status["Uid"].split()[1])
-    limits = _limits(directories)
     shown: dict[str, Any] = {
         "user": _name(uid), "uid": uid, "gid": int(status["Gid"].split()[1]),
         "groups": [int(number) for number in status["Groups"].split()], "umask": status["Umask"].strip(), "nice": nice,
@@ -144,5 +147,10 @@ def _name(uid: int) -> str:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # of a cgroup that was removed after its file had been opened
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        raise

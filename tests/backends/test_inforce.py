@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from reconciler.backends.inforce import in_force
+from reconciler.backends.inforce import _number, in_force
 from reconciler.resources.pool import Template
 
 
@@ -39,3 +39,20 @@ def test_of_a_process_that_has_ended_nothing_is_shown() -> None:
     assert in_force(process.pid) == {}
     process.wait()
     assert in_force(process.pid) == {}
+
+
+def test_a_cgroup_that_is_removed_while_it_is_read_limits_nothing() -> None:
+    point = next((p for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if os.path.exists(f"{p}/cgroup.procs")), "")
+    cgroup = f"{point}/test-in-force-{os.getpid()}"
+    try:
+        os.mkdir(cgroup)
+    except OSError:
+        pytest.skip("needs a cgroup v2 below which it may make one")
+    opened = os.open(f"{cgroup}/cgroup.max.depth", os.O_RDONLY)
+    os.rmdir(cgroup)
+    try:
+        with pytest.raises(OSError, match="No such device"):
+            os.read(opened, 10)
+        assert _number(f"/proc/self/fd/{opened}") is None
+    finally:
+        os.close(opened)
